@@ -1,0 +1,29 @@
+"""The errors that a user can mend: the message names the file, the value and the remedy."""
+
+
+class FleaError(Exception):
+    """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
+
+
+class AudioError(FleaError):
+    """An audio file that cannot be used: missing, empty, damaged, or of the wrong kind."""
+
+
+class FormatError(FleaError):
+    """A text or array file that does not say what its format asks for."""
+
+
+class CorpusError(FleaError):
+    """A corpus or a split of it that breaks its own rules."""
+
+
+class CheckpointError(FleaError):
+    """A model file that cannot be loaded, or not safely."""
+
+
+class FetchError(FleaError):
+    """A download that did not arrive, or is not the file it should be."""
+
+
+class ExperimentError(FleaError):
+    """An experiment file or a step of it that cannot be run."""

@@ -1,0 +1,64 @@
+"""flea_fairseq: a fairseq plugin for speech emotion recognition with frame-level alignment (FLEA)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "flea_fairseq/__init__.py").read_text()).group(1)
+
+setup(
+    name="flea_fairseq",
+    version=VERSION,
+    description=__doc__,
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["flea_fairseq", "flea_fairseq.*"]),
+    package_data={"flea_fairseq": ["workflow/Snakefile", "evaluation/*.html.j2"]},
+    install_requires=[
+        # The engine. fairseq 0.12.2 does not import on Python >= 3.11; fairseq-fixed is the same module, mended.
+        'fairseq==0.12.2; python_version < "3.11"',
+        'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
+        'hydra-core>=1.0.7,<1.1; python_version < "3.11"',  # fairseq 0.12.2 asks for these two
+        'omegaconf>=2.0.6,<2.1; python_version < "3.11"',
+        'hydra-core>=1.3.2,<1.4; python_version >= "3.11"',
+        'omegaconf>=2.3,<2.4; python_version >= "3.11"',
+        'numpy<2; python_version < "3.11"',  # fairseq 0.12.2 was built for numpy 1
+        'numpy; python_version >= "3.11"',
+        "torch>=2.6,<2.12",  # older ones load checkpoints unsafely; the newest that has a torchaudio to match is 2.11
+        "torchaudio>=2.6,<2.12",  # MFCC, mel spectrogram and resampling
+        "faiss-cpu>=1.13",  # k-means with k-means++ initialisation
+        "soundfile",  # decoding: torchaudio >= 2.9 does not
+        "safetensors",  # Hugging Face weights, without pickle
+        "scikit-learn",  # logistic-regression baseline, AUC
+        "scipy",  # rank statistics
+        "click",  # the command line; imports in a few ms
+        "tqdm",  # progress bars
+        "requests",  # downloads that resume
+        "filelock",  # one run at a time in a folder; a dead process leaves no lock behind
+        "pyyaml",  # experiment files (safe_load only)
+        "jinja2",  # the report's HTML, escaped by default
+        "matplotlib",  # the report's figures
+    ],
+    extras_require={
+        "test": ["pytest", "transformers", "joblib", "espeakng-loader"],  # peers to compare with, real speech
+        "demo": ["espeakng-loader"],  # a speech synthesiser with its voices
+        "workflow": ['snakemake>=9; python_version >= "3.11"'],  # the graph of an experiment
+        "cluster": [
+            'snakemake-executor-plugin-slurm>=2; python_version >= "3.11"',
+            'hydra-submitit-launcher; python_version >= "3.11"',
+        ],
+        "export": ["transformers", "onnx", "onnxruntime"],
+        "app": ["gradio"],
+    },
+    entry_points={"console_scripts": ["flea = flea_fairseq.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
+)

@@ -1,0 +1,27 @@
+# Two commands: `make demo` and `make test`. Both make their own environment first.
+#   make test PYTHON=/path/to/python3.10     tests on another Python, in an environment of its own
+PYTHON ?=
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+DEMO := work/demo
+
+.PHONY: demo test lint pins venv
+.DEFAULT_GOAL := test
+
+venv:
+	@./venv.sh $(VENV) $(PYTHON)
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: venv
+	test -d $(DEMO)/corpus || $(BIN)/python examples/demo/make_corpus.py $(DEMO)/corpus
+	$(BIN)/flea run examples/demo/experiment.yaml --corpus $(DEMO)/corpus --output $(DEMO) --cores $(CORES)
+
+lint: venv
+	$(BIN)/python -m ruff check .
+
+pins:
+	for v in 3.10 3.11 3.12; do uv pip compile --quiet --python-version $$v --all-extras --no-annotate --no-header \
+		setup.py --output-file constraints/py$$(echo $$v | tr -d .).txt --upgrade; done

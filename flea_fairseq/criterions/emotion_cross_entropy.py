@@ -1,0 +1,78 @@
+"""`emotion_cross_entropy`: cross-entropy on utterances, scored by UA, WA and macro-F1."""
+
+import math
+from dataclasses import dataclass, field
+from typing import List, Optional
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from torch import Tensor
+
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.evaluation.metrics import scores
+
+CELL = "_confusion_{}_{}"  # fairseq prints no metric whose name starts with an underscore
+
+
+@dataclass
+class EmotionCrossEntropyConfig(FairseqDataclass):
+    label_smoothing: float = field(default=0.0, metadata={"help": "share of the target spread over all classes"})
+    class_weights: Optional[List[float]] = field(
+        default=None, metadata={"help": "a weight a class, in the order of dict.emo.txt"}
+    )
+
+
+@register_criterion("emotion_cross_entropy", dataclass=EmotionCrossEntropyConfig)
+class EmotionCrossEntropy(FairseqCriterion):
+    """Cross-entropy; its log carries a confusion matrix, so that scores over batches and processes are exact."""
+
+    def __init__(self, task, label_smoothing: float, class_weights: Optional[List[float]] = None) -> None:
+        super().__init__(task)
+        self.label_smoothing = label_smoothing
+        if class_weights is not None and len(class_weights) != len(task.classes):
+            raise ExperimentError(
+                f"criterion.class_weights has {len(class_weights)} values for {len(task.classes)} classes "
+                f"({', '.join(task.classes)})"
+            )
+        self.register_buffer("class_weights", None if class_weights is None else torch.tensor(list(class_weights)))
+
+    def forward(self, model, sample: dict, reduce: bool = True) -> tuple[Tensor, float, dict]:
+        """sample: a batch of EmotionDataset. Returns the summed loss, the utterances (or their weight), the log."""
+        logits = model(**sample["net_input"])["logits"].float()
+        target = sample["target"]
+        loss = F.cross_entropy(
+            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
+        )
+        size = target.numel() if self.class_weights is None else float(self.class_weights[target].sum())
+        classes = logits.size(1)
+        cells = torch.bincount(target * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
+        log = {CELL.format(i, j): cells[i, j] for i in range(classes) for j in range(classes)}
+        log.update(loss=loss.detach(), sample_size=size, ntokens=target.numel(), nsentences=target.numel())
+        return loss, size, log
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[dict]) -> None:
+        """Loss in bits, UA, WA and macro-F1 from the summed confusion matrix."""
+        total = {key: sum(log[key] for log in logging_outputs) for key in logging_outputs[0]}
+        size = max(float(total["sample_size"]), 1e-9)
+        metrics.log_scalar("loss", float(total["loss"]) / size / math.log(2), size, round=4)
+        cells = [key for key in total if key.startswith("_confusion")]
+        for key in cells:
+            metrics.log_scalar_sum(key, int(total[key]))
+        classes = math.isqrt(len(cells))
+        for name in ("ua", "wa", "macro_f1"):
+            metrics.log_derived(name, lambda meters, name=name: _score(meters, classes, name))
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def _score(meters: dict, classes: int, name: str) -> float:
+    """A plain float: fairseq stores the best one, and torch's safe loader refuses a numpy scalar."""
+    cells = [[meters[CELL.format(i, j)].sum for j in range(classes)] for i in range(classes)]
+    return round(float(getattr(scores(np.array(cells, dtype=np.int64)), name)), 4)

@@ -1,0 +1,116 @@
+"""Any audio file that libsndfile reads -> 16 kHz mono float32, or an AudioError that says what is wrong with it."""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from flea_fairseq.errors import AudioError
+
+SAMPLE_RATE = 16000
+# HuBERT's CNN sees 400 samples (25 ms) a frame and moves by 320 (20 ms).
+FRAME_SAMPLES = 400
+HOP_SAMPLES = 320
+# Writers to a pipe cannot know the length, and put a number near 2^31 or 2^32 into the WAV header.
+UNKNOWN_WAV_SIZE = 0x7FFFF000
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says: samples a channel, samples a second, channels."""
+
+    frames: int
+    sample_rate: int
+    channels: int
+
+
+def frame_count(samples: int) -> int:
+    """Frames that HuBERT's CNN makes of 16 kHz samples (50 a second); 0 if there are too few for one."""
+    return max(0, (samples - FRAME_SAMPLES) // HOP_SAMPLES + 1)
+
+
+def read_audio(path: str | Path) -> np.ndarray:
+    """Decode a file to (samples,) float32, 16 kHz, mono; channels are averaged, other rates are resampled.
+
+    Raises AudioError for a file that is missing, empty, not audio, truncated, or holds non-finite samples.
+    """
+    samples, sample_rate = decode(path)
+    mono = samples.mean(axis=1)
+    return mono if sample_rate == SAMPLE_RATE else _resample(mono, sample_rate)
+
+
+def decode(path: str | Path) -> tuple[np.ndarray, int]:
+    """Decode a whole file as it is: (samples, channels) float32 and its sample rate. Raises AudioError."""
+    info = probe_audio(path)
+    try:
+        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (RuntimeError, OSError) as error:
+        raise AudioError(f"{path}: cannot be decoded to its end ({error}); damaged: copy the file again") from error
+    if len(samples) < info.frames:
+        raise _truncated(path, f"{len(samples)} of {info.frames} samples are there")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds samples that are not finite numbers; export the file again as 16-bit PCM")
+    return samples, sample_rate
+
+
+def probe_audio(path: str | Path) -> AudioInfo:
+    """Read a file's header, and decode only its last sample to see that the end is there.
+
+    Raises AudioError for a file that is missing, empty, not audio, or truncated.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such audio file; check the corpus root and the manifest")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); copy it again")
+    try:
+        info = soundfile.info(path)
+    except (RuntimeError, TypeError, OSError) as error:  # TypeError: headerless .raw
+        raise AudioError(f"{path}: not audio that libsndfile can read ({error}); convert it to WAV or FLAC") from error
+    _check_wav_size(path)
+    if info.frames == 0:
+        raise AudioError(f"{path}: holds no samples (a header only); copy or export it again")
+    _check_last_sample(path, info.frames)
+    return AudioInfo(frames=info.frames, sample_rate=info.samplerate, channels=info.channels)
+
+
+def _resample(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    import torch  # slow to import, and rarely needed
+    from torchaudio.functional import resample
+
+    return resample(torch.from_numpy(samples), sample_rate, SAMPLE_RATE).numpy()
+
+
+def _check_wav_size(path: Path) -> None:
+    """libsndfile silently shortens a cut WAV file, so compare the size its header promises with what is there."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        if riff != b"RIFF" or wave != b"WAVE":
+            return
+        while len(header := file.read(8)) == 8:
+            name, claimed = struct.unpack("<4sI", header)
+            if name == b"data":
+                there = size - file.tell()
+                if there < claimed < UNKNOWN_WAV_SIZE:
+                    raise _truncated(path, f"the header promises {claimed} bytes of samples, {there} are there")
+                return
+            file.seek(claimed + claimed % 2, os.SEEK_CUR)  # chunks begin at even places
+
+
+def _check_last_sample(path: Path, frames: int) -> None:
+    try:
+        with soundfile.SoundFile(path) as file:
+            file.seek(frames - 1)
+            read = len(file.read(1, dtype="float32"))
+    except (RuntimeError, OSError) as error:
+        raise _truncated(path, f"its last sample cannot be read: {error}") from error
+    if read == 0:
+        raise _truncated(path, f"the header promises {frames} samples, the last one is not there")
+
+
+def _truncated(path: str | Path, detail: str) -> AudioError:
+    return AudioError(f"{path}: truncated ({detail}); copy the file again")

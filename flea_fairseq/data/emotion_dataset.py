@@ -1,0 +1,119 @@
+"""Utterances and their emotions as a fairseq dataset: crops, length buckets, class balance."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fairseq.data import FairseqDataset
+
+from flea_fairseq.data.audio import SAMPLE_RATE, read_audio
+from flea_fairseq.data.manifest import Manifest
+
+BUCKET_SECONDS = 0.5  # utterances of one bucket may share a batch in any order
+
+
+class SharedEpoch:
+    """The epoch, visible to data-loading processes that live longer than one."""
+
+    def __init__(self) -> None:
+        self._value = torch.ones(1, dtype=torch.long).share_memory_()
+
+    def set(self, epoch: int) -> None:
+        self._value[0] = epoch
+
+    def get(self) -> int:
+        return int(self._value[0])
+
+
+class EmotionDataset(FairseqDataset):
+    """One split: whole utterances, or crops of at most `max_seconds`.
+
+    targets: a class index an utterance; max_seconds: longest part used (0: all of it); random_crop: where that part
+    starts is drawn from (seed, epoch, utterance), else it is the start; normalize: zero mean, unit variance of the whole
+    waveform; shuffle: batches of near-equal length in random order; balance: every class is drawn equally often.
+    """
+
+    can_reuse_epoch_itr_across_epochs = False  # order and balance are drawn anew, and alike after a resume
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        targets: Sequence[int],
+        max_seconds: float = 0.0,
+        random_crop: bool = False,
+        normalize: bool = False,
+        shuffle: bool = False,
+        balance: bool = False,
+        seed: int = 1,
+    ) -> None:
+        self.paths = manifest.paths()
+        self.targets = np.asarray(targets, dtype=np.int64)
+        self.max_samples = round(max_seconds * SAMPLE_RATE) or None
+        self.random_crop = random_crop
+        self.normalize = normalize
+        self.shuffle = shuffle
+        self.balance = balance
+        self.seed = seed
+        self.epoch = SharedEpoch()
+        self.sizes = np.minimum(np.asarray(manifest.frames), self.max_samples or np.iinfo(np.int64).max)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> dict:
+        waveform = torch.from_numpy(read_audio(self.paths[index]))
+        if self.normalize:
+            waveform = F.layer_norm(waveform, waveform.shape)
+        return {"id": int(index), "source": self._crop(waveform, index), "target": int(self.targets[index])}
+
+    def collater(self, samples: list[dict]) -> dict:
+        """A batch: source (B, samples) padded at the end, lengths (B,), utterances (B,), target (B,)."""
+        if not samples:
+            return {}
+        source = torch.nn.utils.rnn.pad_sequence([s["source"] for s in samples], batch_first=True)
+        ids = torch.tensor([s["id"] for s in samples])
+        lengths = torch.tensor([len(s["source"]) for s in samples])
+        return {
+            "id": ids,
+            "net_input": {"source": source, "lengths": lengths, "utterances": ids},
+            "target": torch.tensor([s["target"] for s in samples]),
+        }
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch.set(epoch)
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def ordered_indices(self) -> np.ndarray:
+        """Utterances by length bucket; within a bucket in random order while training."""
+        if not self.shuffle:
+            return np.argsort(self.sizes, kind="stable")
+        rng = np.random.default_rng((self.seed, self.epoch.get()))
+        indices = self._balanced(rng) if self.balance else np.arange(len(self))
+        buckets = self.sizes[indices] // round(BUCKET_SECONDS * SAMPLE_RATE)
+        return indices[np.lexsort((rng.random(len(indices)), buckets))]
+
+    def _balanced(self, rng: np.random.Generator) -> np.ndarray:
+        """As many utterances as there are, each class equally often; small classes are repeated as evenly as can be."""
+        classes = np.unique(self.targets)
+        shares = np.diff(np.linspace(0, len(self), len(classes) + 1).round().astype(int))
+        drawn = []
+        for label, share in zip(classes, shares):
+            members = np.flatnonzero(self.targets == label)
+            rounds = [rng.permutation(members) for _ in range(-(-share // len(members)))]
+            drawn.append(np.concatenate(rounds)[:share])
+        return np.concatenate(drawn)
+
+    def _crop(self, waveform: torch.Tensor, index: int) -> torch.Tensor:
+        spare = len(waveform) - self.max_samples if self.max_samples else 0
+        if spare <= 0:
+            return waveform
+        start = 0
+        if self.random_crop:
+            start = int(np.random.default_rng((self.seed, self.epoch.get(), int(index))).integers(spare + 1))
+        return waveform[start : start + self.max_samples]

@@ -1,0 +1,66 @@
+"""A corpus.tsv -> a folder for each fold, with fairseq's manifests and labels of its splits."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from flea_fairseq.data.corpus import Corpus, read_corpus
+from flea_fairseq.data.files import sha256, write_text
+from flea_fairseq.data.manifest import Manifest, write_dictionary, write_labels, write_manifest
+from flea_fairseq.data.protocols import SPLITS, Fold, some, split
+from flea_fairseq.errors import CorpusError
+
+
+def folds(
+    corpus: Path,
+    output: Path,
+    protocol: str = "inner",
+    n_folds: int = 5,
+    seed: int = 1,
+    transductive: bool = False,
+) -> list[str]:
+    """Split a corpus.tsv by a protocol, write each fold to `output/<fold>/`, and return the folds' names.
+
+    `n_folds` and `seed` matter only for a corpus without sessions. Raises CorpusError, FormatError.
+    """
+    table = read_corpus(corpus)
+    made = split(table, protocol, n_folds, seed, transductive)
+    _refuse_strangers(Path(output), {fold.name for fold in made})
+    for fold in made:
+        _write(Path(output) / fold.name, table, fold)
+    return [fold.name for fold in made]
+
+
+def _refuse_strangers(output: Path, names: set[str]) -> None:
+    """Folds of an earlier, different split would be taken for this one's."""
+    others = sorted({path.parent.name for path in output.glob("*/fold.json")} - names)
+    if others:
+        raise CorpusError(f"{output}: holds folds of another split ({some(others)}); remove them or name a new folder")
+
+
+def _write(folder: Path, corpus: Corpus, fold: Fold) -> None:
+    """Write a fold's files; fold.json goes first and comes last, so a folder that has one is whole."""
+    (folder / "fold.json").unlink(missing_ok=True)
+    for name in SPLITS:
+        members = getattr(fold, name)
+        paths, frames = tuple(u.path for u in members), tuple(u.frames for u in members)
+        write_manifest(folder / f"{name}.tsv", Manifest(corpus.root, paths, frames))
+        write_labels(folder / f"{name}.emo", [u.emotion for u in members])
+    write_dictionary(folder / "dict.emo.txt", corpus.emotions())
+    facts = {
+        "fold": fold.name,
+        "protocol": fold.protocol,
+        "score": fold.score,
+        "transductive": fold.transductive,
+        **{f"{name}_speakers": sorted({u.speaker for u in getattr(fold, name)}) for name in ("train", "valid", "test")},
+        "n": {name: len(getattr(fold, name)) for name in SPLITS},
+        "hash": _hash(folder),
+    }
+    write_text(folder / "fold.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _hash(folder: Path) -> str:
+    """One SHA-256 over the names and contents of a fold's files."""
+    names = sorted(f"{name}.{suffix}" for name in SPLITS for suffix in ("tsv", "emo")) + ["dict.emo.txt"]
+    lines = "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,200 @@
+"""fairseq's own text files (.tsv, .emo, .km, dict.*.txt): read, write, check."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from flea_fairseq.data.files import write_text
+from flea_fairseq.errors import FormatError
+
+FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's Dictionary adds these by itself
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A list of audio files: the absolute root, the names below it, and their lengths in 16 kHz samples."""
+
+    root: Path
+    names: tuple[str, ...]
+    frames: tuple[int, ...]
+
+    def paths(self) -> list[Path]:
+        """The files' whole paths, in order."""
+        return [self.root / name for name in self.names]
+
+
+def utterance_id(name: str) -> str:
+    """The id of an utterance: its file's name without folder and suffix."""
+    return PurePosixPath(name).stem
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read a `.tsv`: the root in the first line, then `name<tab>samples`. Raises FormatError."""
+    lines = read_lines(path)
+    root = read_root(path, lines[0])
+    names, frames = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        columns = line.split("\t")
+        if len(columns) != 2:
+            raise FormatError(f"{path}:{number}: {len(columns)} columns, expected 2 (name, samples) parted by one tab")
+        names.append(columns[0])
+        frames.append(parse_frames(f"{path}:{number}", columns[1]))
+    return _checked(path, Manifest(root, tuple(names), tuple(frames)), first_line=2)
+
+
+def write_manifest(path: str | Path, manifest: Manifest) -> None:
+    """Write a `.tsv` as fairseq reads it. Raises FormatError for what could not be read back."""
+    _checked(path, manifest, first_line=2)
+    check_root(path, manifest.root)
+    rows = [f"{name}\t{frames}" for name, frames in zip(manifest.names, manifest.frames)]
+    write_text(path, _joined([str(manifest.root), *rows]))
+
+
+def read_labels(path: str | Path) -> list[str]:
+    """Read a `.emo`: one emotion an utterance and line. Raises FormatError."""
+    return _checked_words(path, read_lines(path))
+
+
+def write_labels(path: str | Path, labels: Iterable[str]) -> None:
+    """Write a `.emo`: one emotion an utterance and line. Raises FormatError."""
+    write_text(path, _joined(_checked_words(path, list(labels))))
+
+
+def read_units(path: str | Path) -> list[np.ndarray]:
+    """Read a `.km`: for each utterance (line) its frames' units, (frames,) int64. Raises FormatError."""
+    units = []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            row = np.array(line.split(), dtype=np.int64)
+        except (ValueError, OverflowError):
+            raise FormatError(f"{path}:{number}: {line[:40]!r} are not units, expected integers and spaces") from None
+        units.append(_checked_units(f"{path}:{number}", row))
+    return units
+
+
+def write_units(path: str | Path, units: Iterable[np.ndarray]) -> None:
+    """Write a `.km`: a line for each utterance, its units (frames,) parted by spaces. Raises FormatError."""
+    rows = [_checked_units(f"{path}:{number}", np.asarray(row)) for number, row in enumerate(units, start=1)]
+    write_text(path, _joined([" ".join(map(str, row.tolist())) for row in rows]))
+
+
+def read_dictionary(path: str | Path) -> list[str]:
+    """Read the symbols of a fairseq dictionary (`symbol count` a line), in order. Raises FormatError."""
+    symbols = []
+    for number, line in enumerate(read_lines(path), start=1):
+        symbol, _, count = line.rpartition(" ")
+        if not symbol or not count.isdecimal():
+            raise FormatError(f"{path}:{number}: {line!r}, expected a symbol, one space and a count, as `happy 1`")
+        symbols.append(symbol)
+    return _checked_symbols(path, symbols)
+
+
+def write_dictionary(path: str | Path, symbols: Iterable[str]) -> None:
+    """Write a fairseq dictionary: `symbol 1` a line. Raises FormatError."""
+    write_text(path, _joined([f"{symbol} 1" for symbol in _checked_symbols(path, list(symbols))]))
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file, with Unix or Windows line ends. Raises FormatError if there are none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file; run the step that writes it, or check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise FormatError(f"{path}: the file is empty; write it again")
+    return lines
+
+
+def read_root(path: str | Path, line: str) -> Path:
+    """The corpus root that a file's first line names. Raises FormatError unless it is absolute."""
+    root = Path(line.strip())
+    check_root(f"{path}:1", root)
+    return root
+
+
+def check_root(where: str | Path, root: Path) -> None:
+    """Raise FormatError unless a corpus root is absolute: training runs in a folder of its own."""
+    problem = text_problem(str(root))
+    if problem or not root.is_absolute():
+        raise FormatError(f"{where}: root {str(root)!r}, expected the absolute path of the corpus's folder")
+
+
+def parse_frames(where: str, text: str) -> int:
+    """The number of 16 kHz samples in a column. Raises FormatError unless it is a whole number above zero."""
+    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
+        raise FormatError(f"{where}: {text!r} samples, expected a whole number above zero")
+    return int(text)
+
+
+def text_problem(value: str) -> str | None:
+    """What keeps a value from standing in a column, or None."""
+    if not value:
+        return "is empty"
+    if value != value.strip():
+        return "begins or ends with a space"
+    if not value.isprintable():
+        return "holds a tab, line break or other control character"
+    return None
+
+
+def name_problem(name: str) -> str | None:
+    """What keeps a name from being a file's path below the corpus root, or None."""
+    if problem := text_problem(name):
+        return problem
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return "leaves the corpus root; give the path relative to the root, without `..`"
+    return None
+
+
+def _checked(path: str | Path, manifest: Manifest, first_line: int) -> Manifest:
+    if not manifest.names or len(manifest.names) != len(manifest.frames):
+        raise FormatError(f"{path}: {len(manifest.names)} names and {len(manifest.frames)} lengths, expected the same "
+                          "number, and one at least")
+    seen: dict[str, int] = {}
+    for number, (name, frames) in enumerate(zip(manifest.names, manifest.frames), start=first_line):
+        if problem := name_problem(name):
+            raise FormatError(f"{path}:{number}: name {name!r} {problem}")
+        if frames <= 0:
+            raise FormatError(f"{path}:{number}: {frames} samples, expected a whole number above zero")
+        if first := seen.get(utterance_id(name)):
+            raise FormatError(f"{path}:{number}: utterance id {utterance_id(name)!r} is in line {first} already; "
+                              "rename one of the files")
+        seen[utterance_id(name)] = number
+    return manifest
+
+
+def _checked_words(path: str | Path, words: Sequence[str]) -> list[str]:
+    if not words:
+        raise FormatError(f"{path}: no labels, expected one at least")
+    for number, word in enumerate(words, start=1):
+        if len(word.split()) != 1 or text_problem(word):
+            raise FormatError(f"{path}:{number}: label {word!r}, expected one word without spaces")
+    return list(words)
+
+
+def _checked_units(where: str, row: np.ndarray) -> np.ndarray:
+    if row.ndim != 1 or row.size == 0:
+        raise FormatError(f"{where}: an utterance without units; leave out utterances shorter than 25 ms")
+    if not np.issubdtype(row.dtype, np.integer) or row.min() < 0:
+        raise FormatError(f"{where}: units must be integers, zero or above; found {row.min()}")
+    return row
+
+
+def _checked_symbols(path: str | Path, symbols: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    for number, symbol in enumerate(_checked_words(path, symbols), start=1):
+        if symbol in seen or symbol in FAIRSEQ_SYMBOLS:
+            raise FormatError(f"{path}:{number}: symbol {symbol!r} is there already (or fairseq's own); name each once")
+        seen.add(symbol)
+    return list(symbols)
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,192 @@
+"""Compare cluster labels and attention weights with known emotional spans, frame by frame.
+
+Attention is not proof of emotion at a frame: its AUC says how far the two agree, on speech where the truth is known.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
+from flea_fairseq.data.files import write_text
+from flea_fairseq.data.manifest import Manifest, read_dictionary, read_lines, read_units, utterance_id
+from flea_fairseq.errors import CorpusError, FormatError
+from flea_fairseq.evaluation.metrics import confusion_matrix, recalls, scores
+from flea_fairseq.evaluation.splits import read_split, read_utterance
+
+NEUTRAL = "neutral"  # what a frame outside every span is
+
+
+class Span(NamedTuple):
+    """A stretch of one emotion: start and end in seconds."""
+
+    start: float
+    end: float
+    emotion: str
+
+
+def score_frames(
+    spans: Path,
+    manifest: Path,
+    train_manifest: Path,
+    units: Path,
+    train_units: Path,
+    checkpoint: Path | None,
+    output: Path,
+) -> dict:
+    """Score a test split's cluster labels (`units`), and a classifier's attention if given; write JSON to `output`.
+
+    frame_ua: clusters are named by `name_clusters` from the training utterances' labels alone, and the frames of the
+    test split scored against the spans. attention_auc, energy_auc: can a frame's attention weight, or its log RMS,
+    tell emotional from neutral frames? Mean of the AUC of each test utterance that holds both; None without any.
+    Raises CorpusError, FormatError, AudioError, CheckpointError.
+    """
+    classes = read_dictionary(Path(train_manifest).parent / "dict.emo.txt")
+    if NEUTRAL not in classes:
+        raise CorpusError(f"{train_manifest}: classes {', '.join(classes)}, expected {NEUTRAL!r} among them")
+    train, train_labels = read_split(train_manifest, classes)
+    train_clusters = split_units(train_units, train)
+    test, labels = read_split(manifest, classes)
+    clusters = split_units(units, test)
+    truth = split_truth(spans, test, labels, classes)
+
+    highest = max(int(row.max()) for row in [*train_clusters, *clusters])
+    names = name_clusters(train_clusters, train_labels, classes, highest + 1)
+    true_frames = [name for row in truth for name in row]
+    confusion = confusion_matrix(true_frames, [names[unit] for row in clusters for unit in row], classes)
+    result = scores(confusion)
+    partial = [i for i, row in enumerate(truth) if len(set(row)) > 1]
+    emotional = [np.array([name != NEUTRAL for name in truth[i]]) for i in partial]
+    paths = [test.paths()[i] for i in partial]
+    facts = {
+        "classes": classes,
+        "frames": result.n,
+        "frame_ua": result.ua,
+        "frame_wa": result.wa,
+        "frame_recall": {name: value for name, value in zip(classes, recalls(confusion).tolist()) if value == value},
+        "frame_chance": 1 / len(classes),
+        "partial_utterances": len(partial),
+        "attention_auc": mean_auc(paths, emotional, attention_weights(checkpoint, paths)) if checkpoint else None,
+        "energy_auc": mean_auc(paths, emotional, [log_rms(read_utterance(path)) for path in paths]),
+        "auc_chance": 0.5,
+    }
+    write_text(output, json.dumps(facts, indent=2) + "\n")
+    return facts
+
+
+def read_rttm(path: str | Path) -> dict[str, list[Span]]:
+    """Read spans from RTTM lines: `SPEAKER <utterance id> 1 <start s> <duration s> <NA> <NA> <emotion> <NA> <NA>`.
+
+    Raises FormatError for another line.
+    """
+    spans: dict[str, list[Span]] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split()
+        try:
+            kind, utterance, _, start, duration, _, _, emotion, _, _ = fields
+            first, length = float(start), float(duration)
+            if kind != "SPEAKER" or not (first >= 0 and length > 0 and math.isfinite(first + length)):
+                raise ValueError
+        except ValueError:
+            raise FormatError(
+                f"{path}:{number}: {line[:80]!r}, expected "
+                "`SPEAKER <utterance id> 1 <start s> <duration s> <NA> <NA> <emotion> <NA> <NA>`"
+            ) from None
+        spans.setdefault(utterance, []).append(Span(first, first + length, emotion))
+    return spans
+
+
+def frame_truth(spans: Sequence[Span], frames: int) -> list[str]:
+    """The emotion at each frame's centre, sample 320 i + 200; outside every span it is neutral."""
+    truth = [NEUTRAL] * frames
+    for i in range(frames):
+        centre = (HOP_SAMPLES * i + FRAME_SAMPLES / 2) / SAMPLE_RATE
+        for span in spans:
+            if span.start <= centre < span.end:
+                truth[i] = span.emotion
+    return truth
+
+
+def split_truth(path: Path, split: Manifest, labels: Sequence[str], classes: Sequence[str]) -> list[list[str]]:
+    """Each utterance's frame truth. Raises CorpusError where spans and the utterance's label contradict each other."""
+    spans = read_rttm(path)
+    for name, label in zip(split.names, labels):
+        emotions = {span.emotion for span in spans.get(utterance_id(name), [])} - {NEUTRAL}
+        expected = {label} - {NEUTRAL}
+        if emotions != expected:
+            raise CorpusError(
+                f"{path}: utterance {utterance_id(name)!r} has spans of {sorted(emotions) or 'no emotion'}, "
+                f"but its label is {label!r}; use the spans of this corpus"
+            )
+    return [
+        frame_truth(spans.get(utterance_id(name), []), frame_count(samples))
+        for name, samples in zip(split.names, split.frames)
+    ]
+
+
+def split_units(path: Path, split: Manifest) -> list[np.ndarray]:
+    """Read a `.km` that belongs to a split. Raises CorpusError if utterances or frames are of other number."""
+    units = read_units(path)
+    if len(units) != len(split.names):
+        raise CorpusError(f"{path}: {len(units)} utterances, expected {len(split.names)}; run flea label again")
+    for number, (row, samples) in enumerate(zip(units, split.frames), start=1):
+        if len(row) != frame_count(samples):
+            raise CorpusError(
+                f"{path}:{number}: {len(row)} units, expected {frame_count(samples)} for {samples} samples at 50 Hz; "
+                "run flea label again"
+            )
+    return units
+
+
+def name_clusters(
+    units: Sequence[np.ndarray], labels: Sequence[str], classes: Sequence[str], clusters: int
+) -> list[str]:
+    """Name each cluster after the emotion that is likeliest in it, were all emotions equally frequent in frames.
+
+    P(emotion | cluster) is proportional to P(cluster | emotion), counted over frames that take their utterance's
+    label. A cluster that training never shows is neutral.
+    """
+    counts = np.zeros((len(classes), clusters))
+    for row, label in zip(units, labels):
+        counts[classes.index(label)] += np.bincount(row, minlength=clusters)
+    totals = counts.sum(1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    seen = counts.sum(0) > 0
+    return [classes[best] if known else NEUTRAL for best, known in zip(share.argmax(0), seen)]
+
+
+def mean_auc(paths: Sequence[Path], truth: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> float | None:
+    """Mean over utterances of the area under the ROC curve of (T,) values for (T,) truth; None of no utterance.
+
+    Raises CorpusError for a file that has other frames than its manifest says.
+    """
+    areas = []
+    for path, true, value in zip(paths, truth, values):
+        if len(value) != len(true):
+            raise CorpusError(f"{path}: {len(value)} frames, {len(true)} by the manifest; run flea folds again")
+        areas.append(roc_auc_score(true, value))
+    return float(np.mean(areas)) if areas else None
+
+
+def log_rms(waveform: np.ndarray) -> np.ndarray:
+    """Log of each frame's root mean square: (samples,) -> (T,), windows of 400 samples every 320."""
+    windows = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_SAMPLES)[::HOP_SAMPLES]
+    return np.log(np.sqrt(np.square(windows, dtype=np.float64).mean(1)) + 1e-8)
+
+
+def attention_weights(checkpoint: Path, paths: Sequence[Path]) -> list[np.ndarray]:
+    """The classifier's frame weights of each whole utterance: (T,)."""
+    from flea_fairseq.evaluation.evaluate import classify, on_best_device  # fairseq: only when there is a model
+    from flea_fairseq.models.checkpoints import load_classifier
+
+    model = on_best_device(load_classifier(checkpoint))
+    return [
+        classify(model, path)["attention"][0].float().cpu().numpy()
+        for path in tqdm(paths, desc="attention", unit="utt", disable=None)
+    ]

@@ -1,0 +1,216 @@
+"""Model files: safe reading of fairseq and Hugging Face checkpoints, and loading them as our models.
+
+Nothing here executes code from a file: tensors and plain containers are read with `weights_only`, the few classes that
+fairseq itself stores are allow-listed, and config strings are parsed by a grammar, never evaluated.
+"""
+
+import argparse
+import collections
+import json
+import logging
+import pickle
+import typing
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import omegaconf
+import torch
+from fairseq.data.dictionary import Dictionary
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from flea_fairseq.data.files import replacing, sha256
+from flea_fairseq.errors import CheckpointError
+from flea_fairseq.models import hugging_face
+from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+ENCODER_PARTS = ("feature_extractor.", "layer_norm.", "post_extract_proj.", "mask_emb", "encoder.")
+SAFE_CLASSES = [
+    Dictionary,  # in the task state of HuBERT pretraining
+    argparse.Namespace,  # the config of fairseq's older checkpoints
+    omegaconf.DictConfig,  # from here on: what processes of one run send each other
+    omegaconf.ListConfig,
+    omegaconf.base.ContainerMetadata,
+    omegaconf.base.Metadata,
+    omegaconf.nodes.AnyNode,
+    omegaconf.nodes.BooleanNode,
+    omegaconf.nodes.FloatNode,
+    omegaconf.nodes.IntegerNode,
+    omegaconf.nodes.StringNode,
+    collections.defaultdict,
+    collections.OrderedDict,
+    typing.Any,
+    dict,
+    list,
+    int,
+]
+
+
+def allow_fairseq_classes() -> None:
+    """Let torch's safe loader read the classes that fairseq stores in its own checkpoints, and no others."""
+    torch.serialization.add_safe_globals(SAFE_CLASSES)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model file holds: the encoder under fairseq's parameter names, and the rest of the parameters."""
+
+    path: Path
+    encoder: EncoderConfig
+    encoder_state: State
+    head_state: State = field(default_factory=dict)  # prediction head (pretraining) or pooling and classifier
+    model: dict = field(default_factory=dict)  # the model's config as plain values
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a fairseq `.pt` (HuBERT, wav2vec 2.0, flea_hubert, flea_classifier) or a Hugging Face folder.
+
+    Raises CheckpointError if the file is missing, damaged, of another kind, or holds anything but data.
+    """
+    path = Path(path)
+    if path.is_dir():
+        encoder, state, rest = hugging_face.read_folder(path, load_tensors)
+        return Checkpoint(path, encoder, state, rest)
+    content = load_tensors(path)
+    if not isinstance(content, dict) or "model" not in content:
+        raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
+    config = _plain(content.get("cfg")) or _namespace_config(content.get("args"))
+    model = config.get("model") or {}
+    if model.get("encoder_config"):  # flea_classifier: the shape of the encoder is stored with it
+        state = {name.removeprefix("encoder."): value for name, value in content["model"].items()
+                 if name.startswith("encoder.")}
+        head = {name: value for name, value in content["model"].items() if not name.startswith("encoder.")}
+        shape = EncoderConfig.from_dict(json.loads(model["encoder_config"]), str(path))
+        return Checkpoint(path, shape, state, head, model)
+    state, head = _split_encoder(content["model"])
+    return Checkpoint(path, _encoder_config(model, config.get("task") or {}, path), state, head, model)
+
+
+def load_encoder(path: str | Path) -> Encoder:
+    """The encoder of any checkpoint that `read_checkpoint` reads, in evaluation mode."""
+    checkpoint = read_checkpoint(path)
+    encoder = build_encoder(checkpoint)
+    encoder.fingerprint = fingerprint(path)
+    return encoder.eval()
+
+
+def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None = None) -> Encoder:
+    """An encoder of the checkpoint's shape with its weights."""
+    encoder = Encoder(checkpoint.encoder, regularisation)
+    load_state(encoder, checkpoint.encoder_state, checkpoint.path)
+    return encoder
+
+
+def load_classifier(path: str | Path) -> "torch.nn.Module":
+    """A `flea_classifier` checkpoint as a FleaClassifier in evaluation mode; it needs no file but this one."""
+    from flea_fairseq.models.flea_classifier import FleaClassifier  # it imports this module
+
+    checkpoint = read_checkpoint(path)
+    if not checkpoint.model.get("encoder_config"):
+        raise CheckpointError(f"{path}: an encoder without a classifier; train one with task speech_emotion first")
+    return FleaClassifier.from_checkpoint(checkpoint).eval()
+
+
+def load_state(module: torch.nn.Module, state: State, path: Path) -> None:
+    """Load parameters strictly. Raises CheckpointError naming what is missing, left over, or of another shape."""
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:600]
+        raise CheckpointError(f"{path}: its parameters do not fit the model that its config describes: {detail}") from error
+
+
+def load_tensors(path: Path) -> typing.Any:
+    """Read a torch or safetensors file without executing anything from it."""
+    allow_fairseq_classes()
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; give a fairseq .pt or a Hugging Face folder") from error
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0][:300]
+        raise CheckpointError(f"{path}: refused, because it holds more than tensors and settings: {reason}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+        raise CheckpointError(f"{path}: damaged or not a model file: {str(error)[:300]}") from error
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of a checkpoint file, or of the weights file in a Hugging Face folder."""
+    path = Path(path)
+    return sha256(hugging_face.weights_file(path) if path.is_dir() else path)
+
+
+def strip_training_state(source: Path, output: Path) -> None:
+    """Write what loading needs, without the optimiser (two thirds of the file) and the meters."""
+    content = load_tensors(source)
+    kept = {key: content[key] for key in ("args", "cfg", "model", "task_state") if key in content}
+    with replacing(output) as temporary:
+        torch.save({**kept, "optimizer_history": [], "extra_state": {}}, temporary)
+
+
+def repair_last(save_dir: str | Path) -> None:
+    """Make sure that fairseq resumes from a whole file.
+
+    fairseq writes `checkpoint_last.pt` as a plain copy, so a process killed in that moment leaves half of it. The newest
+    whole checkpoint takes its place; where there is none, training starts anew. Both are named in the log.
+    """
+    last = Path(save_dir) / "checkpoint_last.pt"
+    if not last.exists() or is_whole(last):
+        return
+    others = sorted(set(last.parent.glob("checkpoint*.pt")) - {last}, key=lambda p: p.stat().st_mtime, reverse=True)
+    whole = next((path for path in others if is_whole(path)), None)
+    last.unlink()
+    if whole is None:
+        logger.warning("%s is half-written and there is no other checkpoint: training starts anew", last)
+        return
+    logger.warning("%s is half-written: resuming from %s", last, whole)
+    with replacing(last) as temporary:
+        temporary.write_bytes(whole.read_bytes())
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a torch file is complete: its zip directory is there and every member has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
+
+
+def _split_encoder(state: State) -> tuple[State, State]:
+    encoder = {name: value for name, value in state.items() if name.startswith(ENCODER_PARTS)}
+    return encoder, {name: value for name, value in state.items() if name not in encoder}
+
+
+def _plain(config: typing.Any) -> dict:
+    """A stored config as plain values; interpolations are left as text and never resolved."""
+    if isinstance(config, (omegaconf.DictConfig, omegaconf.ListConfig)):
+        config = omegaconf.OmegaConf.to_container(config, resolve=False)
+    if isinstance(config, argparse.Namespace):
+        config = vars(config)
+    return dict(config or {})
+
+
+def _namespace_config(args: typing.Any) -> dict:
+    values = _plain(args)
+    return {"model": values, "task": values}
+
+
+def _encoder_config(model: dict, task: dict, path: Path) -> EncoderConfig:
+    model = _plain(model)
+    if model.get("layer_type", "transformer") != "transformer":
+        raise CheckpointError(f"{path}: layer_type {model['layer_type']!r} is not supported, only 'transformer'")
+    base = EncoderConfig()
+    shape = {name: model.get(name, getattr(base, name)) for name in base.to_dict() if name not in ("conv_layers",)}
+    shape["normalize"] = bool(_plain(task).get("normalize", False))
+    conv = str(model.get("conv_feature_layers") or BASE_CONV_LAYERS)
+    shape["activation_fn"] = str(getattr(shape["activation_fn"], "value", shape["activation_fn"]))
+    shape["extractor_mode"] = str(getattr(shape["extractor_mode"], "value", shape["extractor_mode"]))
+    return EncoderConfig(conv_layers=parse_conv_layers(conv, str(path)), **shape)

@@ -1,0 +1,213 @@
+"""The speech encoder that every phase shares: HuBERT or wav2vec 2.0, made of fairseq's own modules."""
+
+import ast
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from fairseq.models.hubert.hubert import HubertConfig
+from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, TransformerEncoder
+from fairseq.modules import LayerNorm
+from torch import Tensor, nn
+
+from flea_fairseq.errors import CheckpointError
+
+ConvLayers = tuple[tuple[int, int, int], ...]
+BASE_CONV_LAYERS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
+
+
+def parse_conv_layers(text: str, source: str) -> ConvLayers:
+    """Read fairseq's `conv_feature_layers` without evaluating it: lists of (dim, kernel, stride), `+`, `* n`.
+
+    Raises CheckpointError, naming `source`, for anything outside that grammar.
+    """
+
+    def read(node: ast.expr) -> list:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return read(node.left) + read(node.right)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            times = ast.literal_eval(node.right)
+            if type(times) is not int or not 0 < times <= 64:
+                raise ValueError(times)
+            return read(node.left) * times
+        return [tuple(layer) for layer in ast.literal_eval(node)]
+
+    try:
+        layers = tuple(read(ast.parse(text.strip(), mode="eval").body))
+        if not layers or not all(len(layer) == 3 and all(type(v) is int and v > 0 for v in layer) for layer in layers):
+            raise ValueError(layers)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise CheckpointError(
+            f"{source}: conv_feature_layers is {text[:200]!r}, "
+            f"but only lists of (dim, kernel, stride) joined by + and * are read, such as {BASE_CONV_LAYERS!r}"
+        ) from error
+    return layers
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The shape of an encoder, as far as its output depends on it. The defaults are HuBERT-base."""
+
+    conv_layers: ConvLayers = parse_conv_layers(BASE_CONV_LAYERS, "default")
+    extractor_mode: str = "default"  # "default": group norm over time in the first layer; "layer_norm": in all
+    conv_bias: bool = False
+    encoder_layers: int = 12
+    encoder_embed_dim: int = 768
+    encoder_ffn_embed_dim: int = 3072
+    encoder_attention_heads: int = 12
+    activation_fn: str = "gelu"
+    layer_norm_first: bool = False
+    conv_pos: int = 128
+    conv_pos_groups: int = 16
+    normalize: bool = False  # the waveform must have zero mean and unit variance
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict, source: str) -> "EncoderConfig":
+        """The inverse of `to_dict`. Raises CheckpointError, naming `source`, for missing or unknown keys."""
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise CheckpointError(f"{source}: the encoder's config has keys {sorted(values)}, expected {sorted(names)}")
+        return cls(**{**values, "conv_layers": tuple(tuple(layer) for layer in values["conv_layers"])})
+
+
+@dataclass(frozen=True)
+class Regularisation:
+    """What is dropped while training; nothing of it acts in evaluation."""
+
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    encoder_layerdrop: float = 0.0
+    dropout_input: float = 0.0
+
+
+class Encoder(nn.Module):
+    """HuBERT's or wav2vec 2.0's encoder; parameter names are fairseq's.
+
+    A padded batch gives the same result as each utterance alone: the group norm of the first convolution takes its
+    statistics from the true frames only, and frame counts are computed through the convolutions.
+    """
+
+    fingerprint: str = ""  # sha256 of the file the weights came from
+
+    def __init__(self, config: EncoderConfig, regularisation: Regularisation | None = None) -> None:
+        super().__init__()
+        regularisation = regularisation or Regularisation()
+        self.config = config
+        self.feature_extractor = ConvFeatureExtractionModel(
+            list(config.conv_layers), mode=config.extractor_mode, conv_bias=config.conv_bias
+        )
+        channels = config.conv_layers[-1][0]
+        self.layer_norm = LayerNorm(channels)
+        self.post_extract_proj = (
+            nn.Linear(channels, config.encoder_embed_dim) if channels != config.encoder_embed_dim else None
+        )
+        self.dropout_input = nn.Dropout(regularisation.dropout_input)
+        self.mask_emb = nn.Parameter(torch.empty(config.encoder_embed_dim).uniform_())
+        self.encoder = TransformerEncoder(transformer_config(config, regularisation))
+        self.cnn_frozen = False
+
+    @property
+    def dim(self) -> int:
+        return self.config.encoder_embed_dim
+
+    @property
+    def num_layers(self) -> int:
+        return self.config.encoder_layers
+
+    @property
+    def normalize(self) -> bool:
+        return self.config.normalize
+
+    def freeze_cnn(self) -> None:
+        """Keep the convolutions as they are: no gradient, no stored activations, no weight decay."""
+        self.feature_extractor.requires_grad_(False)
+        self.cnn_frozen = True
+
+    def frame_lengths(self, samples: Tensor) -> Tensor:
+        """Frames of utterances of so many samples: (B,) -> (B,)."""
+        for _, kernel, stride in self.config.conv_layers:
+            samples = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
+        return samples.clamp(min=0)
+
+    def forward(
+        self,
+        source: Tensor,
+        lengths: Tensor | None = None,
+        layer: int | None = None,
+        mask: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode waveforms.
+
+        source: (B, samples) at 16 kHz, padded at the end; lengths: (B,) true samples (None: all whole);
+        layer: 1-based transformer layer (None: the last), as fairseq's `output_layer` and transformers'
+        `hidden_states[layer]`; mask: called with (x: (B, T, D), padding: (B, T) or None) before the transformer.
+        Returns x: (B, T, D) and the frames of each utterance: (B,).
+        """
+        if lengths is None:
+            lengths = torch.full((source.size(0),), source.size(1), device=source.device)
+        frames = self.frame_lengths(lengths)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cnn_frozen):
+            x = self._convolve(source, lengths)
+        x = self.layer_norm(x.transpose(1, 2))
+        if self.post_extract_proj is not None:
+            x = self.post_extract_proj(x)
+        x = self.dropout_input(x)
+        padding = padding_mask(frames, x.size(1))
+        if mask is not None:
+            x = mask(x, padding)
+        x, _ = self.encoder(x, padding_mask=padding, layer=None if layer is None else layer - 1)
+        return x, frames
+
+    def _convolve(self, source: Tensor, lengths: Tensor) -> Tensor:
+        first, *rest = self.feature_extractor.conv_layers
+        x = source.unsqueeze(1)
+        if self.config.extractor_mode == "default" and bool((lengths < source.size(1)).any()):
+            convolution, dropout, norm, activation = first
+            _, kernel, stride = self.config.conv_layers[0]
+            frames = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+            x = activation(masked_group_norm(dropout(convolution(x)), norm, frames))
+        else:
+            x = first(x)
+        for block in rest:
+            x = block(x)
+        return x
+
+
+def transformer_config(config: EncoderConfig, regularisation: Regularisation) -> HubertConfig:
+    """fairseq's config for its TransformerEncoder of this shape."""
+    values = {**config.to_dict(), **asdict(regularisation)}
+    known = {field.name for field in fields(HubertConfig)}
+    return HubertConfig(label_rate=50.0, **{key: value for key, value in values.items() if key in known})
+
+
+def padding_mask(frames: Tensor, width: int) -> Tensor | None:
+    """(B,) frame counts -> (B, width) mask that is True on padding; None where there is none."""
+    mask = torch.arange(width, device=frames.device) >= frames.unsqueeze(1)
+    return mask if bool(mask.any()) else None
+
+
+def masked_group_norm(x: Tensor, norm: nn.GroupNorm, frames: Tensor) -> Tensor:
+    """Group norm with one channel a group, its statistics over the first `frames[b]` frames only: (B, C, T) -> same.
+
+    Equal to `norm` on each utterance cut to its own length; frames behind it hold no meaning.
+    """
+    true = (torch.arange(x.size(2), device=x.device) < frames.unsqueeze(1)).unsqueeze(1)
+    count = frames.clamp(min=1).view(-1, 1, 1).float()
+    values = x.float()
+    mean = (values * true).sum(2, keepdim=True) / count
+    centred = values - mean
+    variance = (centred.square() * true).sum(2, keepdim=True) / count
+    scaled = centred * torch.rsqrt(variance + norm.eps)
+    scaled = scaled * norm.weight.float().view(1, -1, 1) + norm.bias.float().view(1, -1, 1)
+    return (scaled * true).type_as(x)
+
+
+def layer_normalised(waveform: Tensor) -> Tensor:
+    """A whole waveform with zero mean and unit variance, as fairseq's `task.normalize` does it: (samples,) -> same."""
+    return F.layer_norm(waveform, waveform.shape)

@@ -1,0 +1,123 @@
+"""`flea_classifier`: an encoder, a pooling, and a linear layer (phases 1b and 3)."""
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import List
+
+import torch
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model
+from omegaconf import II, open_dict
+from torch import Tensor, nn
+
+from flea_fairseq.errors import CheckpointError
+from flea_fairseq.models.checkpoints import Checkpoint, build_encoder, load_state, read_checkpoint
+from flea_fairseq.models.encoder import Encoder, Regularisation, padding_mask
+from flea_fairseq.models.masking import apply_masks
+from flea_fairseq.models.pooling import POOLINGS
+from flea_fairseq.models.seeding import SeededForward
+
+
+@dataclass
+class FleaClassifierConfig(FairseqDataclass):
+    init_checkpoint: str = field(
+        default="", metadata={"help": "encoder to start from: fairseq .pt (also our own) or Hugging Face folder"}
+    )
+    pooling: ChoiceEnum(list(POOLINGS)) = field(default="attention", metadata={"help": "from frames to an utterance"})
+    freeze_cnn: bool = field(default=True, metadata={"help": "keep the convolutions as they are"})
+    freeze_encoder_updates: int = field(default=0, metadata={"help": "train only pooling and head for so many updates"})
+    mask_prob: float = field(default=0.08, metadata={"help": "share of frames masked while training"})
+    mask_length: int = field(default=10, metadata={"help": "frames a mask"})
+    mask_channel_prob: float = field(default=0.0, metadata={"help": "share of channels masked while training"})
+    mask_channel_length: int = field(default=64, metadata={"help": "channels a mask"})
+    dropout: float = field(default=0.1, metadata={"help": "in the transformer"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "on attention weights"})
+    activation_dropout: float = field(default=0.0, metadata={"help": "after the activation in the transformer"})
+    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of skipping a transformer layer"})
+    dropout_input: float = field(default=0.0, metadata={"help": "before the transformer"})
+    pooling_dropout: float = field(default=0.1, metadata={"help": "on the frames before pooling"})
+    encoder_config: str = field(default="", metadata={"help": "filled in: the encoder's shape, so that a checkpoint"
+                                                              " needs no other file"})
+    classes: List[str] = field(default_factory=list, metadata={"help": "filled in from the task's dict.emo.txt"})
+    seed: int = II("common.seed")
+
+
+@register_model("flea_classifier", dataclass=FleaClassifierConfig)
+class FleaClassifier(SeededForward, BaseFairseqModel):
+    """Encoder, pooling, linear head; frame attention weights come with every forward pass."""
+
+    def __init__(self, encoder: Encoder, cfg: FleaClassifierConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.seed = cfg.seed
+        self.classes = tuple(cfg.classes)
+        self.freeze_encoder_updates = cfg.freeze_encoder_updates
+        self.mask = (cfg.mask_prob, cfg.mask_length)
+        self.mask_channel = (cfg.mask_channel_prob, cfg.mask_channel_length)
+        if cfg.freeze_cnn:
+            self.encoder.freeze_cnn()
+        self.encoder.mask_emb.requires_grad_(cfg.mask_prob > 0)
+        self.dropout = nn.Dropout(cfg.pooling_dropout)
+        self.pooling = POOLINGS[str(cfg.pooling)](encoder.dim)
+        self.head = nn.Linear(encoder.dim, len(self.classes))
+
+    @property
+    def normalize(self) -> bool:
+        """Whether waveforms must have zero mean and unit variance."""
+        return self.encoder.normalize
+
+    @classmethod
+    def build_model(cls, cfg: FleaClassifierConfig, task) -> "FleaClassifier":
+        """Called by fairseq. The task then copies what a later load needs from `stored_config` into fairseq's config."""
+        if not cfg.init_checkpoint:
+            raise CheckpointError("model.init_checkpoint is empty: name the encoder to start from")
+        checkpoint = read_checkpoint(cfg.init_checkpoint)
+        with open_dict(cfg):
+            cfg.classes = list(task.classes)
+        return cls(build_encoder(checkpoint, regularisation(cfg)), cfg)
+
+    def stored_config(self) -> dict:
+        """What a checkpoint's config must hold so that it can be loaded without any other file."""
+        return {"encoder_config": json.dumps(self.encoder.config.to_dict()), "classes": list(self.classes)}
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "FleaClassifier":
+        """The model of a checkpoint that fairseq wrote, without opening `init_checkpoint`."""
+        known = FleaClassifierConfig.__dataclass_fields__
+        values = {key: value for key, value in checkpoint.model.items() if key in known and key != "seed"}
+        cfg = FleaClassifierConfig(**values, seed=1)
+        if str(cfg.pooling) not in POOLINGS:
+            raise CheckpointError(f"{checkpoint.path}: pooling {cfg.pooling!r} is not one of {sorted(POOLINGS)}")
+        model = cls(Encoder(checkpoint.encoder), cfg)
+        state = {f"encoder.{name}": value for name, value in checkpoint.encoder_state.items()}
+        load_state(model, {**state, **checkpoint.head_state}, checkpoint.path)
+        return model
+
+    def forward(
+        self, source: Tensor, lengths: Tensor | None = None, utterances: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """source: (B, samples), padded at the end; lengths: (B,) true samples (None: all whole); utterances: (B,)
+        numbers that masks are drawn from.
+
+        Returns logits (B, classes), attention (B, T) with 0 on padding, x (B, T, D), frames (B,).
+        """
+
+        def mask(x: Tensor, padding: Tensor | None) -> Tensor:
+            rngs = self.generators(len(x), utterances)
+            return apply_masks(x, padding, self.encoder.mask_emb, self.mask, self.mask_channel, rngs)[0]
+
+        frozen = self.training and self._update < self.freeze_encoder_updates
+        with self.seeded(), torch.no_grad() if frozen else contextlib.nullcontext():
+            x, frames = self.encoder(source, lengths, mask=mask if self.training else None)
+        vector, attention = self.pooling(self.dropout(x), padding_mask(frames, x.size(1)))
+        return {"logits": self.head(vector), "attention": attention, "x": x, "frames": frames}
+
+    def frame_logits(self, x: Tensor) -> Tensor:
+        """The head applied to each frame: (B, T, D) -> (B, T, classes)."""
+        return self.head(x)
+
+
+def regularisation(cfg: FleaClassifierConfig) -> Regularisation:
+    """The encoder's part of the config."""
+    return Regularisation(**{name: getattr(cfg, name) for name in asdict(Regularisation())})

@@ -1,0 +1,183 @@
+"""`flea_hubert`: fairseq's HuBERT with a warm start, a fresh prediction head, and one matrix product for its logits."""
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from fairseq.models import register_model
+from fairseq.models.hubert.hubert import HubertConfig, HubertModel
+from omegaconf import II, open_dict
+from torch import Tensor
+
+from flea_fairseq.errors import CheckpointError, ExperimentError
+from flea_fairseq.models.checkpoints import Checkpoint, read_checkpoint
+from flea_fairseq.models.encoder import parse_conv_layers
+from flea_fairseq.models.masking import apply_masks
+from flea_fairseq.models.seeding import SeededForward
+
+logger = logging.getLogger(__name__)
+
+UNSUPPORTED = {"target_glu": False, "mask_selection": "static", "mask_channel_selection": "static",
+               "no_mask_overlap": False, "no_mask_channel_overlap": False}  # fmt: skip
+HEAD = ("final_proj.weight", "final_proj.bias", "label_embs_concat")
+
+
+@dataclass
+class FleaHubertConfig(HubertConfig):
+    init_checkpoint: str = field(
+        default="",
+        metadata={"help": "start from these weights: fairseq .pt of any K, Hugging Face folder, flea_classifier"
+                          " (empty: random weights of the shape given here)"},
+    )
+    fresh_head: bool = field(
+        default=False, metadata={"help": "draw a new prediction head even where the checkpoint's has the same K"}
+    )
+    seed: int = II("common.seed")
+
+
+def check_shape(checkpoint: Checkpoint, cfg: FleaHubertConfig, normalize: bool) -> None:
+    """Raise CheckpointError, with the settings to give, unless `cfg` describes the checkpoint's encoder.
+
+    fairseq stores the config with the model as it was given, so it has to be right, and is not corrected silently.
+    """
+    wanted = checkpoint.encoder.to_dict()
+    given = {name: cfg[name] for name in wanted if name in cfg}
+    given["conv_layers"] = parse_conv_layers(cfg.conv_feature_layers, "model.conv_feature_layers")
+    given["normalize"] = normalize
+    wrong = [name for name in wanted if str(given[name]) != str(wanted[name])]
+    if wrong:
+        settings = {"conv_layers": "model.conv_feature_layers", "normalize": "task.normalize"}
+        remedy = " ".join(f"{settings.get(n, 'model.' + n)}={_setting(wanted[n])}" for n in wrong)
+        raise CheckpointError(f"{checkpoint.path}: its encoder has another shape than the config; set {remedy}")
+
+
+def _setting(value) -> str:
+    return f"'{list(value)}'" if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@register_model("flea_hubert", dataclass=FleaHubertConfig)
+class FleaHubertModel(SeededForward, HubertModel):
+    """Masked-prediction HuBERT. Same parameters, losses and gradients as fairseq's, with less memory and time.
+
+    `feature_grad_mult=0` freezes the convolutions (no gradient, no weight decay); between 0 and 1 scales them.
+    """
+
+    predicts_parts = True  # tells the criterion that forward() takes `masked` and `unmasked`
+
+    def __init__(self, cfg: FleaHubertConfig, task_cfg, dictionaries) -> None:
+        layers = parse_conv_layers(cfg.conv_feature_layers, "model.conv_feature_layers")
+        with open_dict(cfg):
+            cfg.conv_feature_layers = str(list(layers))  # fairseq evaluates this string
+        super().__init__(cfg, task_cfg, dictionaries)
+        for name, default in UNSUPPORTED.items():
+            if str(cfg[name]) != str(default):
+                raise ExperimentError(f"model.{name}={cfg[name]} is not supported by flea_hubert, only {default}")
+        self.seed = cfg.seed
+        if cfg.feature_grad_mult <= 0:
+            self.feature_extractor.requires_grad_(False)
+
+    @classmethod
+    def build_model(cls, cfg: FleaHubertConfig, task) -> "FleaHubertModel":
+        """Called by fairseq."""
+        if not cfg.init_checkpoint:
+            return cls(cfg, task.cfg, task.dictionaries)
+        checkpoint = read_checkpoint(cfg.init_checkpoint)
+        check_shape(checkpoint, cfg, task.cfg.normalize)
+        model = cls(cfg, task.cfg, task.dictionaries)
+        model.warm_start(checkpoint, cfg.fresh_head)
+        return model
+
+    def warm_start(self, checkpoint: Checkpoint, fresh_head: bool) -> None:
+        """Take the encoder's weights, and the prediction head's where it fits and a fresh one is not asked for."""
+        own = self.state_dict()
+        head = {} if fresh_head else {name: checkpoint.head_state[name] for name in HEAD if name in checkpoint.head_state}
+        if len(head) < len(HEAD) or any(head[name].shape != own[name].shape for name in HEAD):
+            head = {name: own[name] for name in HEAD}
+            logger.info("new prediction head for %s label(s)", sum(self.num_classes))
+        try:
+            self.load_state_dict({**checkpoint.encoder_state, **head}, strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"{checkpoint.path}: does not fit flea_hubert: {' '.join(str(error).split())[:600]}") from error
+
+    def forward(
+        self,
+        source: Tensor,
+        target_list: list[Tensor] | None = None,
+        padding_mask: Tensor | None = None,
+        mask: bool = True,
+        features_only: bool = False,
+        output_layer: int | None = None,
+        masked: bool = True,
+        unmasked: bool = True,
+        utterances: Tensor | None = None,
+    ) -> dict:
+        """As fairseq's, except that logits hold each class once, in the order of the labels: (frames, K + 4).
+
+        masked, unmasked: which frames to predict; the logits of the others are None and are not computed.
+        utterances: (B,) numbers that masks are drawn from, with the seed and the update.
+        """
+        if padding_mask is not None and not bool(padding_mask.any()):
+            padding_mask = None  # fairseq's crops are all of one length; without a mask, attention is faster
+        self._rngs = self.generators(len(source), utterances)
+        with self.seeded():
+            if features_only:
+                return super().forward(source, target_list, padding_mask, mask, True, output_layer)
+            x, targets, padding, mask_indices, penalty = self._encode(source, target_list, padding_mask, mask)
+        true = torch.ones_like(mask_indices) if padding is None else ~padding
+        chosen_m = true & mask_indices if masked and not self.skip_masked else None
+        chosen_u = true & ~mask_indices if unmasked and not self.skip_nomask else None
+        return {
+            "logit_m_list": self._logits(x, chosen_m, len(targets)),
+            "logit_u_list": self._logits(x, chosen_u, len(targets)),
+            "target_m_list": [None if chosen_m is None else target[chosen_m] for target in targets],
+            "target_u_list": [None if chosen_u is None else target[chosen_u] for target in targets],
+            "padding_mask": padding,
+            "features_pen": penalty,
+        }
+
+    def get_targets(self, net_output: dict, is_masked: bool = True) -> list[Tensor]:
+        """The label of each predicted frame, as an index into its logits."""
+        key = "target_m_list" if is_masked else "target_u_list"
+        return [target.long() for target in net_output[key] if target is not None]
+
+    def apply_mask(self, x: Tensor, padding_mask: Tensor | None, target_list) -> tuple[Tensor, Tensor]:
+        """As fairseq's, from generators of our own: x (B, T, D) -> masked x, mask (B, T)."""
+        time, channel = (self.mask_prob, self.mask_length), (self.mask_channel_prob, self.mask_channel_length)
+        return apply_masks(x, padding_mask, self.mask_emb, time, channel, self._rngs)
+
+    def _encode(self, source, target_list, padding_mask, mask):
+        """Everything before the prediction head, as in fairseq's forward()."""
+        features = self.forward_features(source)
+        features, targets = self.forward_targets(features, target_list)
+        penalty = features.float().pow(2).mean()
+        features = self.layer_norm(features.transpose(1, 2))
+        if padding_mask is not None:
+            padding_mask = self.forward_padding_mask(features, padding_mask)
+        if self.post_extract_proj is not None:
+            features = self.post_extract_proj(features)
+        x = self.dropout_input(features)
+        mask_indices = None
+        if mask:
+            x, mask_indices = self.apply_mask(x, padding_mask, targets)
+        if mask_indices is None:
+            mask_indices = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        x, _ = self.encoder(x, padding_mask=padding_mask)
+        return x, targets, padding_mask, mask_indices, penalty
+
+    def _logits(self, x: Tensor, chosen: Tensor | None, label_sets: int) -> list[Tensor | None]:
+        """Cosine similarity of the chosen frames with every label embedding, over the temperature.
+
+        fairseq's compute_nce builds (K + 5, frames, D) and compares; the same numbers are one product of unit vectors.
+        """
+        if chosen is None:
+            return [None] * label_sets
+        projected = self.final_proj(x[chosen])
+        parts = projected.chunk(label_sets, dim=-1) if self.untie_final_proj else [projected] * label_sets
+        embeddings = self.label_embs_concat.split(self.num_classes, 0)
+        return [
+            F.normalize(part.float(), dim=-1, eps=1e-8)
+            @ F.normalize(embedding.float(), dim=-1, eps=1e-8).t()
+            / self.logit_temp
+            for part, embedding in zip(parts, embeddings)
+        ]

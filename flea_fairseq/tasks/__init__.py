@@ -1,0 +1,7 @@
+"""Imported by fairseq through `common.user_dir`; the criterions come with it."""
+
+import flea_fairseq.criterions.emotion_cross_entropy
+import flea_fairseq.criterions.masked_prediction  # noqa: F401
+from flea_fairseq.models.checkpoints import allow_fairseq_classes
+
+allow_fairseq_classes()  # so that fairseq resumes its own checkpoints with torch's safe loader

@@ -1,0 +1,110 @@
+"""`speech_emotion`: one emotion an utterance, from `{split}.tsv`, `{split}.emo` and `dict.emo.txt`."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II, MISSING, open_dict
+
+from flea_fairseq.data.emotion_dataset import EmotionDataset
+from flea_fairseq.data.manifest import read_dictionary, read_labels, read_manifest
+from flea_fairseq.errors import CheckpointError, CorpusError, FormatError
+from flea_fairseq.models.checkpoints import repair_last
+
+
+@dataclass
+class SpeechEmotionConfig(FairseqDataclass):
+    data: str = field(default=MISSING, metadata={"help": "folder with {split}.tsv, {split}.emo and dict.emo.txt"})
+    max_seconds: float = field(default=6.0, metadata={"help": "longest part of an utterance in training (0: all)"})
+    crop: ChoiceEnum(["start", "random"]) = field(default="start", metadata={"help": "which part of a longer one"})
+    eval_max_seconds: float = field(default=0.0, metadata={"help": "the same outside training; always from the start"})
+    normalize: bool = field(default=False, metadata={"help": "layer-normalise waveforms; must match the encoder"})
+    balance: bool = field(default=True, metadata={"help": "draw every class equally often in training"})
+    train_subset: str = II("dataset.train_subset")
+    save_dir: str = II("checkpoint.save_dir")
+    seed: int = II("common.seed")
+
+
+@register_task("speech_emotion", dataclass=SpeechEmotionConfig)
+class SpeechEmotionTask(FairseqTask):
+    """Utterance-level emotion recognition."""
+
+    def __init__(self, cfg: SpeechEmotionConfig) -> None:
+        super().__init__(cfg)
+        self.classes = tuple(read_dictionary(Path(cfg.data) / "dict.emo.txt"))
+
+    @classmethod
+    def setup_task(cls, cfg: SpeechEmotionConfig, **kwargs) -> "SpeechEmotionTask":
+        repair_last(cfg.save_dir)
+        return cls(cfg)
+
+    def build_model(self, cfg, from_checkpoint: bool = False):
+        model = super().build_model(cfg)
+        with open_dict(cfg):
+            cfg.update(model.stored_config())
+        wanted = model.normalize
+        if wanted != self.cfg.normalize:
+            raise CheckpointError(
+                f"{cfg.init_checkpoint}: trained with normalize={wanted}; set task.normalize={str(wanted).lower()}"
+            )
+        return model
+
+    def load_dataset(self, split: str, **kwargs) -> None:
+        """Read a split. Raises FormatError where labels and utterances do not fit each other or the dictionary."""
+        folder = Path(self.cfg.data)
+        manifest = read_manifest(folder / f"{split}.tsv")
+        labels = read_labels(folder / f"{split}.emo")
+        if len(labels) != len(manifest.names):
+            raise FormatError(
+                f"{folder / split}.emo: {len(labels)} labels for the {len(manifest.names)} utterances of {split}.tsv"
+            )
+        index = {name: i for i, name in enumerate(self.classes)}
+        for line, label in enumerate(labels, start=1):
+            if label not in index:
+                raise FormatError(
+                    f"{folder / split}.emo, line {line}: {label!r} is not in dict.emo.txt ({', '.join(self.classes)})"
+                )
+        training = split == self.cfg.train_subset
+        self.datasets[split] = EmotionDataset(
+            manifest,
+            [index[label] for label in labels],
+            max_seconds=self.cfg.max_seconds if training else self.cfg.eval_max_seconds,
+            random_crop=training and str(self.cfg.crop) == "random",
+            normalize=self.cfg.normalize,
+            shuffle=training,
+            balance=training and self.cfg.balance,
+            seed=self.cfg.seed,
+        )
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """As fairseq's, but never dropping utterances; outside training each is scheduled exactly once."""
+        kwargs["required_batch_size_multiple"] = 1  # fairseq's default of 8 drops the last batch
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if not dataset.shuffle:
+            check_scored_once(iterator.frozen_batches, len(dataset))
+        return iterator
+
+    @property
+    def source_dictionary(self) -> None:
+        return None
+
+    @property
+    def target_dictionary(self) -> None:
+        return None
+
+    def max_positions(self) -> None:
+        return None
+
+
+def check_scored_once(batches, utterances: int) -> None:
+    """Raise CorpusError unless the batches hold each of `utterances` indices exactly once."""
+    counts = Counter(int(index) for batch in batches for index in batch)
+    missing = [index for index in range(utterances) if index not in counts]
+    repeated = [index for index, count in counts.items() if count > 1]
+    if missing or repeated:
+        raise CorpusError(
+            f"{utterances} utterances to score, but {len(missing)} are left out (first: {missing[:5]}) "
+            f"and {len(repeated)} appear more than once (first: {repeated[:5]})"
+        )

@@ -1,0 +1,109 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from fairseq.data import Dictionary
+from fairseq.data.audio.hubert_dataset import load_audio
+
+from flea_fairseq.data.corpus import Corpus, Utterance, write_corpus
+from flea_fairseq.data.folds import folds
+from flea_fairseq.errors import CorpusError
+
+SPEAKERS = {"s1": ("ann", "bob"), "s2": ("cid", "dot"), "s3": ("eve", "fay")}
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    utterances = tuple(
+        Utterance(f"{speaker}_{emotion}", f"wav/{speaker}_{emotion}.wav", frames, speaker, session, emotion)
+        for session, speakers in SPEAKERS.items()
+        for speaker in speakers
+        for emotion, frames in (("sad", 16000), ("happy", 32000))
+    )
+    write_corpus(tmp_path / "corpus.tsv", Corpus(Path("/data"), utterances))
+    return tmp_path / "corpus.tsv"
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in sorted(folder.iterdir())}
+
+
+def test_a_fold_written_out(corpus, tmp_path):
+    assert folds(corpus, tmp_path / "folds") == ["s1", "s2", "s3"]
+    written = contents(tmp_path / "folds/s3")
+    facts = json.loads(written.pop("fold.json"))
+    train = "/data\nwav/cid_sad.wav\t16000\nwav/cid_happy.wav\t32000\nwav/dot_sad.wav\t16000\nwav/dot_happy.wav\t32000\n"
+    assert written == {
+        "train.tsv": train,
+        "ssl.tsv": train,
+        "valid.tsv": train.replace("cid", "ann").replace("dot", "bob"),
+        "test.tsv": train.replace("cid", "eve").replace("dot", "fay"),
+        **{f"{name}.emo": "sad\nhappy\nsad\nhappy\n" for name in ("train", "valid", "test", "ssl")},
+        "dict.emo.txt": "happy 1\nsad 1\n",
+    }
+    assert len(facts.pop("hash")) == 64
+    assert facts == {
+        "fold": "s3",
+        "protocol": "inner",
+        "score": "pooled",
+        "transductive": False,
+        "train_speakers": ["cid", "dot"],
+        "valid_speakers": ["ann", "bob"],
+        "test_speakers": ["eve", "fay"],
+        "n": {"train": 4, "valid": 4, "test": 4, "ssl": 4},
+    }
+
+
+def test_authors_fold_says_how_it_is_scored_and_what_was_heard(corpus, tmp_path):
+    assert folds(corpus, tmp_path / "folds", protocol="authors") == ["s1", "s2", "s3"]
+    facts = json.loads((tmp_path / "folds/s2/fold.json").read_text())
+    assert (facts["score"], facts["transductive"]) == ("mean_of_speakers", True)
+    assert (facts["valid_speakers"], facts["test_speakers"]) == (["cid"], ["cid", "dot"])
+    assert facts["n"] == {"train": 8, "valid": 2, "test": 4, "ssl": 12}
+
+
+def test_transductive_is_written_down(corpus, tmp_path):
+    names = folds(corpus, tmp_path / "folds", protocol="paper", transductive=True)
+    assert names == ["s1-bob", "s1-ann", "s2-dot", "s2-cid", "s3-fay", "s3-eve"]
+    facts = json.loads((tmp_path / "folds/s1-bob/fold.json").read_text())
+    assert facts["transductive"] is True and facts["n"]["ssl"] == 12
+
+
+def test_the_hash_covers_every_split_file(corpus, tmp_path):
+    folds(corpus, tmp_path / "folds")
+    folds(corpus, tmp_path / "again")
+    assert contents(tmp_path / "folds/s1") == contents(tmp_path / "again/s1")
+    folder = tmp_path / "folds/s1"
+    names = ["ssl.emo", "ssl.tsv", "test.emo", "test.tsv", "train.emo", "train.tsv", "valid.emo", "valid.tsv",
+             "dict.emo.txt"]  # fmt: skip
+    sums = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    hash_ = json.loads((folder / "fold.json").read_text())["hash"]
+    assert hash_ == hashlib.sha256(sums.encode()).hexdigest()
+    assert hash_ != json.loads((tmp_path / "folds/s2/fold.json").read_text())["hash"]
+
+
+def test_folds_of_another_split_are_not_mixed_in(corpus, tmp_path):
+    folds(corpus, tmp_path / "folds")
+    with pytest.raises(CorpusError, match="s1, s2, s3"):
+        folds(corpus, tmp_path / "folds", protocol="paper")
+    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == ["s1", "s2", "s3"]
+    assert folds(corpus, tmp_path / "folds") == ["s1", "s2", "s3"]  # the same split may be written again
+
+
+def test_a_fold_that_was_cut_short_has_no_fold_json(corpus, tmp_path):
+    folds(corpus, tmp_path / "folds")
+    (tmp_path / "folds/s1/valid.tsv").unlink()
+    (tmp_path / "folds/s1/valid.tsv").mkdir()  # so that writing fails there
+    with pytest.raises(OSError):
+        folds(corpus, tmp_path / "folds")
+    assert not (tmp_path / "folds/s1/fold.json").exists()
+
+
+def test_fairseq_reads_a_fold(corpus, tmp_path):
+    folds(corpus, tmp_path / "folds")
+    folder = tmp_path / "folds/s1"
+    root, names, _, total, sizes = load_audio(folder / "test.tsv", None, None)
+    assert (root, total, sizes) == ("/data", 4, [16000, 32000, 16000, 32000])
+    assert names == ["wav/ann_sad.wav", "wav/ann_happy.wav", "wav/bob_sad.wav", "wav/bob_happy.wav"]
+    assert Dictionary.load(str(folder / "dict.emo.txt")).symbols[-2:] == ["happy", "sad"]

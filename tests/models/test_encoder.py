@@ -1,0 +1,92 @@
+"""The encoder against transformers, torchaudio and fairseq with the same random weights, and padding against none."""
+
+import pytest
+import torch
+import transformers
+from conftest import hugging_face_config, save_hugging_face
+from torchaudio.models.wav2vec2.utils import import_huggingface_model
+
+from flea_fairseq.data.audio import frame_count
+from flea_fairseq.errors import CheckpointError
+from flea_fairseq.models.checkpoints import build_encoder, load_encoder, read_checkpoint
+from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, parse_conv_layers
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wav2vec2"])
+@pytest.mark.parametrize("layer_norm_mode", [False, True])
+def test_every_layer_equals_transformers(tmp_path, kind, layer_norm_mode, real_waveform):
+    folder = save_hugging_face(tmp_path / "model", kind, layer_norm_mode)
+    peer = (transformers.HubertModel if kind == "hubert" else transformers.Wav2Vec2Model).from_pretrained(folder).eval()
+    ours = load_encoder(folder)
+    assert ours.normalize is layer_norm_mode
+    source = real_waveform[None, :40000]
+    with torch.no_grad():
+        hidden = peer(source, output_hidden_states=True).hidden_states
+        for layer in (1, 2, 3):
+            x, frames = ours(source, layer=layer)
+            assert frames.tolist() == [x.size(1)] == [frame_count(40000)]
+            assert torch.allclose(x, hidden[layer], atol=2e-5)
+
+
+def test_every_layer_equals_torchaudio(hugging_face_folder, real_waveform):
+    peer = import_huggingface_model(transformers.HubertModel.from_pretrained(hugging_face_folder)).eval()
+    source = real_waveform[None, :40000]
+    with torch.no_grad():
+        layers, _ = peer.extract_features(source)
+        ours = load_encoder(hugging_face_folder)
+        for layer, expected in enumerate(layers, start=1):
+            assert torch.allclose(ours(source, layer=layer)[0], expected, atol=2e-5)
+
+
+def test_a_padded_batch_equals_each_utterance_alone(hugging_face_folder, real_waveform):
+    encoder = load_encoder(hugging_face_folder)
+    parts = [real_waveform[:30000], real_waveform[30000:47777], real_waveform[60000:60400 + 320 * 3 + 7]]
+    batch = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+    with torch.no_grad():
+        x, frames = encoder(batch, torch.tensor([len(part) for part in parts]))
+        for i, part in enumerate(parts):
+            alone, _ = encoder(part[None])
+            assert frames[i] == alone.size(1)
+            assert torch.allclose(x[i, : frames[i]], alone[0], atol=1e-4)
+        wrong, _ = encoder(batch)  # the test can fail: without lengths the padding is heard
+        assert (wrong[1, : frames[1]] - encoder(parts[1][None])[0][0]).abs().max() > 1e-2
+
+
+def test_frame_lengths_are_those_of_the_convolutions():
+    encoder = Encoder(EncoderConfig(encoder_layers=1, encoder_embed_dim=16, encoder_ffn_embed_dim=16,
+                                    encoder_attention_heads=2, conv_pos_groups=4))  # fmt: skip
+    for samples in (399, 400, 719, 720, 16000, 30001, 190800):
+        expected = 0 if samples < 400 else encoder.feature_extractor(torch.zeros(1, samples)).size(2)
+        assert encoder.frame_lengths(torch.tensor([samples])).tolist() == [expected] == [frame_count(samples)]
+
+
+def test_a_pytorch_bin_folder_reads_as_the_safetensors_one(hugging_face_folder, tmp_path):
+    model = transformers.HubertModel.from_pretrained(hugging_face_folder)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text((hugging_face_folder / "config.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text((hugging_face_folder / "preprocessor_config.json").read_text())
+    one, other = read_checkpoint(hugging_face_folder), read_checkpoint(tmp_path)
+    assert one.encoder == other.encoder
+    assert all(torch.equal(value, other.encoder_state[name]) for name, value in one.encoder_state.items())
+
+
+def test_another_architecture_is_refused(tmp_path):
+    config = hugging_face_config()
+    transformers.HubertModel(config).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    with pytest.raises(CheckpointError, match="whisper"):
+        read_checkpoint(tmp_path)
+
+
+def test_conv_layers_are_parsed_and_never_evaluated():
+    assert parse_conv_layers(BASE_CONV_LAYERS, "x") == tuple(eval(BASE_CONV_LAYERS))  # noqa: S307  the peer is fairseq's own reading
+    for hostile in ("__import__('os').system('true')", "[(1,2,3)] * 10**9", "[(512,10)]", "[(0,1,1)]", "", "[a]", "3"):
+        with pytest.raises(CheckpointError, match="conv_feature_layers"):
+            parse_conv_layers(hostile, "x")
+
+
+def test_weights_of_another_shape_are_refused(hugging_face_folder):
+    checkpoint = read_checkpoint(hugging_face_folder)
+    checkpoint.encoder_state["layer_norm.weight"] = torch.zeros(3)
+    with pytest.raises(CheckpointError, match="layer_norm.weight"):
+        build_encoder(checkpoint)

@@ -83,8 +83,8 @@ def fold_folder(tmp_path_factory) -> Path:
             length = int(rng.integers(9000, 20000))
             label = i % len(CLASSES)
             noise = rng.standard_normal(length).astype(np.float32) * 0.02 * (1 + 2 * label)
-            soundfile.write(folder / f"{split}{i}.flac", noise, 16000)
-            names.append(f"{split}{i}.flac"), frames.append(length), labels.append(CLASSES[label])
+            soundfile.write(folder / f"utterance_{split}{i}.flac", noise, 16000)
+            names.append(f"utterance_{split}{i}.flac"), frames.append(length), labels.append(CLASSES[label])
         write_manifest(folder / f"{split}.tsv", Manifest(folder, tuple(names), tuple(frames)))
         write_labels(folder / f"{split}.emo", labels)
         for k in (50, 100):

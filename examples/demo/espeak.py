@@ -13,6 +13,7 @@ SAMPLE_RATE = 16000
 # From espeak-ng's speak_lib.h
 SYNCHRONOUS, DONT_EXIT, UTF8, POSITION_CHARACTER = 2, 0x8000, 1, 1
 PARAMETERS = (1, 2, 3, 4)  # rate, volume, pitch, range
+REINSTALL = "pip install --force-reinstall espeakng-loader"
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -47,11 +48,11 @@ class Espeak:
         try:
             self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         except OSError as error:
-            raise FleaError(f"espeak-ng cannot be loaded ({error}); pip install --force-reinstall espeakng-loader") from None
+            raise FleaError(f"espeak-ng cannot be loaded ({error}); {REINSTALL}") from None
         data = str(espeakng_loader.get_data_path()).encode()
         self._rate = self._library.espeak_Initialize(SYNCHRONOUS, 0, data, DONT_EXIT)
         if self._rate <= 0:
-            raise FleaError(f"espeak-ng does not start with {data.decode()}; pip install --force-reinstall espeakng-loader")
+            raise FleaError(f"espeak-ng does not start with {data.decode()}; {REINSTALL}")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self._blocks: list[np.ndarray] = []
         self._callback = CALLBACK(self._receive)  # the library holds a bare pointer: keep it alive

@@ -10,19 +10,19 @@ In about a quarter of the emotional utterances only a run of a third of the word
 A seed gives the same bytes every time, on the same version of espeakng-loader.
 """
 
-import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import soundfile
 from espeak import SAMPLE_RATE, Espeak, Prosody
 from tqdm import tqdm
 
+from flea_fairseq.data.prepare import run
 from flea_fairseq.errors import FleaError
 
 SPEAKERS = {  # session -> its F and its M speaker
@@ -227,19 +227,14 @@ def evaluation(turn: Turn, number: int, start: float, end: float) -> list[str]:
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="new folder for the corpus")
-    parser.add_argument("--sentences", type=int, default=6, help="utterances a voice and emotion (default 6: 240)")
-    parser.add_argument("--seed", type=int, default=1, help="default 1")
-    arguments = parser.parse_args()
-    try:
-        make_corpus(arguments.output, arguments.sentences, arguments.seed)
-    except FleaError as error:
-        print(f"make_corpus: {error}", file=sys.stderr)
-        return 1
-    return 0
+@click.command(epilog="Example: python examples/demo/make_corpus.py work/demo/corpus")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--sentences", default=6, show_default=True, help="Utterances a voice and emotion (40 pairs).")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same bytes.")
+def main(output: Path, sentences: int, seed: int) -> None:
+    """Speak a small emotional corpus into the new folder OUTPUT, laid out like IEMOCAP, with spans.rttm."""
+    make_corpus(output, sentences, seed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from flea_fairseq.data.corpus import Corpus, read_corpus
@@ -18,17 +19,30 @@ def folds(
     n_folds: int = 5,
     seed: int = 1,
     transductive: bool = False,
+    replace: bool = False,
 ) -> list[str]:
     """Split a corpus.tsv by a protocol, write each fold to `output/<fold>/`, and return the folds' names.
 
-    `n_folds` and `seed` matter only for a corpus without sessions. Raises CorpusError, FormatError.
+    `n_folds` and `seed` matter only for a corpus without sessions; `replace` removes the folds of another split.
+    `output/index.json`, written last, lists the names. Raises CorpusError, FormatError.
     """
     table = read_corpus(corpus)
     made = split(table, protocol, n_folds, seed, transductive)
-    _refuse_strangers(Path(output), {fold.name for fold in made})
+    names = [fold.name for fold in made]
+    if replace:
+        _remove_others(Path(output), names)
+    _refuse_strangers(Path(output), set(names))
     for fold in made:
         _write(Path(output) / fold.name, table, fold)
-    return [fold.name for fold in made]
+    write_text(Path(output) / "index.json", json.dumps(names) + "\n")
+    return names
+
+
+def _remove_others(output: Path, names: list[str]) -> None:
+    """Remove folders that an earlier call wrote: those with a fold's files in them."""
+    for path in output.glob("*/dict.emo.txt"):
+        if path.parent.name not in names:
+            shutil.rmtree(path.parent)
 
 
 def _refuse_strangers(output: Path, names: set[str]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 
 from flea_fairseq.errors import CorpusError
 
+RESAMPLES = 1000
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -56,3 +58,20 @@ def scores(confusion: np.ndarray) -> Scores:
     seen = support + given > 0
     f1 = 2 * hits[seen] / (support + given)[seen]
     return Scores(float(np.nanmean(recalls(confusion))), float(hits.sum() / n), float(f1.mean()), n, absent)
+
+
+def bootstrap(folds: Sequence[Sequence[np.ndarray]], seed: int) -> list[list[float]]:
+    """95 % percentile intervals of the mean UA and WA over folds (each the mean over its parts).
+
+    Utterances are drawn again, with replacement, within each part; for a confusion matrix that is a multinomial draw.
+    """
+    random = np.random.default_rng(seed)
+    drawn = []
+    for parts in folds:
+        for part in parts:
+            n = int(part.sum())
+            sample = random.multinomial(n, part.ravel() / n, size=RESAMPLES).reshape(RESAMPLES, *part.shape)
+            ua = np.nanmean(recalls(sample), axis=-1)
+            wa = np.diagonal(sample, axis1=-2, axis2=-1).sum(-1) / n
+            drawn.append(np.stack([ua, wa]) / (len(parts) * len(folds)))
+    return np.quantile(np.sum(drawn, axis=0), [0.025, 0.975], axis=1).T.tolist()

@@ -72,7 +72,9 @@ def test_labels_are_fairseqs(tmp_path):
     assert m.read_labels(tmp_path / "x.emo") == ["happy", "sad"] == load_label(tmp_path / "x.emo", [0, 1], 2)
 
 
-@pytest.mark.parametrize("text, message", [("", ": the file"), ("sad\n\nsad\n", ":2: label ''"), ("a b\n", ":1: label")])
+@pytest.mark.parametrize(
+    "text, message", [("", ": the file"), ("sad\n\nsad\n", ":2: label ''"), ("a b\n", ":1: label")]
+)
 def test_label_errors(tmp_path, text, message):
     assert refused(m.read_labels, tmp_path / "x.emo", text).startswith(message)
 

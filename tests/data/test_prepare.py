@@ -80,14 +80,16 @@ def bad_files(root):
     (root / "wav/empty.wav").touch()
     (root / "wav/text.wav").write_text("no audio " * 20)
     tone(root / "wav/short.wav", 399)
-    return [entry(f"wav/{name}.wav") for name in ("gone", "cut", "good", "empty", "text", "short")]
+    tone(root / "wav/brief.wav", 1197, sample_rate=48000)  # 399 samples at 16 kHz
+    return [entry(f"wav/{name}.wav") for name in ("gone", "cut", "good", "empty", "text", "short", "brief")]
 
 
 def test_all_unusable_files_are_listed_at_once(root, tmp_path, capsys):
-    with pytest.raises(CorpusError, match="5 of 6 audio files.*wav/gone.wav.*--skip-bad"):
+    with pytest.raises(CorpusError, match="6 of 7 audio files.*wav/gone.wav.*--skip-bad"):
         prepare(root, bad_files(root), tmp_path / "corpus.tsv")
     listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    reasons = {"gone": "no such", "cut": "truncated", "empty": "0 bytes", "text": "not audio", "short": "too short"}
+    reasons = {"gone": "no such", "cut": "truncated", "empty": "0 bytes", "text": "not audio",
+               "short": "too short (399 samples", "brief": "too short (399 samples"}  # fmt: skip
     assert listed.keys() == {f"wav/{name}.wav" for name in reasons}
     for name, reason in reasons.items():
         assert reason in listed[f"wav/{name}.wav"]

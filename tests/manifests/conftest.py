@@ -1,26 +1,35 @@
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import soundfile
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
+
+
+class Done(NamedTuple):
+    """How a script ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
-def run_script(tmp_path):
-    """Run a manifest script as a user does; the corpus goes to tmp_path/out/corpus.tsv."""
+def run_script(tmp_path, monkeypatch, capsys):
+    """Run a manifest script as `python manifests/NAME.py` does; the corpus goes to tmp_path/out/corpus.tsv."""
 
     def run(name, *arguments):
-        command = [sys.executable, REPOSITORY / f"manifests/{name}.py", *arguments]
-        if "--help" not in arguments:
-            command += ["--output", tmp_path / "out/corpus.tsv"]
-        search = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": search}
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+        script = str(MANIFESTS / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments), "--output", str(tmp_path / "out/corpus.tsv")])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(script, run_name="__main__")
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        return Done(1, out, f"{err}{code}\n") if isinstance(code, str) else Done(code, out, err)  # as Python does
 
     return run
 

@@ -55,7 +55,7 @@ def root(tmp_path, speak):
         speak(wav(root, 1, turn), 1600)
     for turn in ("Ses02M_script01_1b_F010", "Ses02M_script01_1b_M011"):
         speak(wav(root, 2, turn), 2400)
-    write_dialog(root, 1, "._Ses01F_impro01", "\x00\x05\x16\x07 resource fork")
+    write_dialog(root, 1, "._Ses01F_impro01", "\x00\x05\x16\x07\n[resource fork\n")
     for folder in ("Attribute", "Categorical", "Self-evaluation"):
         write_dialog(root, 1, f"{folder}/Ses01F_impro01_e2", "Ses01F_impro01_F000 :Neutral state; ()\n")
     return root

@@ -87,9 +87,3 @@ def test_mistakes_are_named_with_their_line(table, run_script, fails, text, opti
 
 def test_no_table(tmp_path, run_script, fails):
     fails(run_script("table", tmp_path / "labels.csv"), "no such file")
-
-
-@pytest.mark.parametrize("name", ["iemocap", "emodb", "ravdess", "table"])
-def test_help_has_an_example(run_script, name):
-    done = run_script(name, "--help")
-    assert done.returncode == 0 and f"Example: python manifests/{name}.py" in done.stdout

@@ -1,0 +1,206 @@
+"""`flea <verb>`: one verb a step, each a thin call of the function of the same name.
+
+Steps are imported when their verb runs: torch and fairseq take seconds, and `flea --help` must not pay them.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import click
+
+from flea_fairseq import __version__
+from flea_fairseq.errors import FleaError
+
+PATH = click.Path(path_type=Path)
+PROTOCOLS = ["inner", "paper", "authors", "oracle"]
+
+
+class Verbs(click.Group):
+    """Shows what the user can mend in one line, without a traceback."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except FleaError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+
+def verb(name: str, example: str):
+    """A command of the group, with an example at the end of its help."""
+    return flea.command(name, epilog=f"Example: flea {name} {example}", context_settings={"show_default": True})
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def flea() -> None:
+    """Speech emotion recognition with frame-level alignment (FLEA) on fairseq."""
+
+
+@verb("run", "examples/emodb/experiment.yaml --corpus /data/emodb --output work/emodb --cores 2")
+@click.argument("experiment", type=PATH)
+@click.option("--corpus", type=PATH, required=True, help="Root folder of the recordings.")
+@click.option("--output", type=PATH, required=True, help="Folder for everything that is made; a second run goes on there.")
+@click.option("--cores", type=click.IntRange(min=1), default=1, help="CPU cores: folds run side by side.")
+@click.option("--dry-run", is_flag=True, help="Only print the steps.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment file.")
+def run(experiment, corpus, output, cores, dry_run, changes) -> None:
+    """Run every phase of an experiment for every fold, and report."""
+    from flea_fairseq.workflow.run import run
+
+    run(experiment, corpus, output, cores, dry_run, changes)
+    report = output / "report.txt"
+    if not dry_run and report.exists():
+        click.echo(report.read_text(encoding="utf-8"))
+        click.echo(f"{output / 'results.json'}\n{output / 'report.html'}")
+
+
+@verb("folds", "corpus.tsv folds --protocol inner")
+@click.argument("corpus", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--protocol", type=click.Choice(PROTOCOLS), default="inner", help="Who selects, who is tested.")
+@click.option("--n-folds", type=click.IntRange(min=2), default=5, help="Only for a corpus without sessions.")
+@click.option("--seed", type=int, default=1, help="Only for a corpus without sessions.")
+@click.option("--transductive", is_flag=True, help="Let pretraining and k-means see all audio.")
+@click.option("--replace", is_flag=True, help="Remove the folds of another split that are there.")
+def folds(corpus, output, protocol, n_folds, seed, transductive, replace) -> None:
+    """Split a corpus.tsv into the folds of a protocol."""
+    from flea_fairseq.data.folds import folds
+
+    click.echo(", ".join(folds(corpus, output, protocol, n_folds, seed, transductive, replace)))
+
+
+@verb("extract", "fold/ssl.tsv features --checkpoint tapt.pt --layer 9")
+@click.argument("manifest", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--checkpoint", type=PATH, help="fairseq .pt (also our own) or Hugging Face folder.")
+@click.option("--layer", type=click.IntRange(min=1), help="Transformer layer, from 1.")
+@click.option("--mfcc", is_flag=True, help="39-dimensional MFCC instead of a model.")
+@click.option("--shard", type=click.IntRange(min=0), default=0, help="Which part of the manifest.")
+@click.option("--shards", type=click.IntRange(min=1), default=1, help="How many parts.")
+def extract(manifest, output, checkpoint, layer, mfcc, shard, shards) -> None:
+    """Write the frames of a layer, in fairseq's feature files."""
+    from flea_fairseq.clustering.extract import extract
+
+    extract(manifest, output, checkpoint, layer, mfcc, shard, shards)
+
+
+@verb("kmeans", "features ssl kmeans.npz --clusters 50")
+@click.argument("features", type=PATH)
+@click.argument("split")
+@click.argument("output", type=PATH)
+@click.option("--clusters", type=click.IntRange(min=1), required=True, help="K.")
+@click.option("--shards", type=click.IntRange(min=1), default=1, help="How many feature files.")
+@click.option("--seed", type=int, default=1)
+@click.option("--restarts", type=click.IntRange(min=1), default=1, help="Keep the best of so many.")
+@click.option("--iterations", type=click.IntRange(min=1), default=50)
+@click.option("--max-frames", type=click.IntRange(min=1), help="Fit on a sample of so many frames.")
+@click.option("--gpu", is_flag=True, help="Assign on a GPU (needs faiss-gpu).")
+def kmeans(features, split, output, clusters, shards, seed, restarts, iterations, max_frames, gpu) -> None:
+    """Fit k-means on feature files."""
+    from flea_fairseq.clustering.kmeans import kmeans
+
+    kmeans(features, split, output, clusters, shards, seed, restarts, iterations, max_frames, gpu)
+
+
+@verb("label", "features ssl fold/ssl.tsv kmeans.npz units")
+@click.argument("features", type=PATH)
+@click.argument("split")
+@click.argument("manifest", type=PATH)
+@click.argument("model", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--shards", type=click.IntRange(min=1), default=1, help="How many feature files.")
+@click.option("--extension", default="km", help="Name of the label set, such as km50.")
+def label(features, split, manifest, model, output, shards, extension) -> None:
+    """Write the frame labels ({split}.km) and their dictionary that HuBERT pretraining reads."""
+    from flea_fairseq.clustering.label import label
+
+    label(features, split, manifest, model, output, shards, extension)
+
+
+@verb("train", "examples/config finetune folds/Ses01 model.pt --run-dir run --init aligned.pt optimization.max_epoch=10")
+@click.argument("config_dir", type=PATH)
+@click.argument("config")
+@click.argument("data", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--run-dir", type=PATH, required=True, help="fairseq's checkpoints and log; a second run resumes there.")
+@click.option("--init", type=PATH, help="Checkpoint to start from.")
+@click.option("--labels", type=PATH, help="Folder of the .km files.")
+@click.argument("settings", nargs=-1)
+def train(config_dir, config, data, output, run_dir, init, labels, settings) -> None:
+    """Train with fairseq-hydra-train; SETTINGS are hydra overrides."""
+    from flea_fairseq.workflow.train import train
+
+    train(config_dir, config, data, output, run_dir, init, labels, settings)
+
+
+@verb("evaluate", "model.pt fold/test.tsv predictions.tsv")
+@click.argument("checkpoint", type=PATH)
+@click.argument("manifest", type=PATH)
+@click.argument("output", type=PATH)
+def evaluate(checkpoint, manifest, output) -> None:
+    """Classify whole utterances and write predictions.tsv."""
+    from flea_fairseq.evaluation.evaluate import evaluate
+
+    evaluate(checkpoint, manifest, output)
+
+
+@verb("baseline", "fold/train.tsv fold/test.tsv predictions.tsv")
+@click.argument("train", type=PATH)
+@click.argument("test", type=PATH)
+@click.argument("output", type=PATH)
+def baseline(train, test, output) -> None:
+    """Logistic regression on mean and deviation of log-mel."""
+    from flea_fairseq.evaluation.baseline import baseline
+
+    baseline(train, test, output)
+
+
+@verb("score-frames", "spans.rttm fold/test.tsv fold/ssl.tsv units/test.km units/ssl.km frames.json --checkpoint model.pt")
+@click.argument("spans", type=PATH)
+@click.argument("manifest", type=PATH)
+@click.argument("train_manifest", type=PATH)
+@click.argument("units", type=PATH)
+@click.argument("train_units", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--checkpoint", type=PATH, help="Classifier whose attention is compared.")
+def score_frames(spans, manifest, train_manifest, units, train_units, output, checkpoint) -> None:
+    """Compare cluster labels and attention with known emotional spans."""
+    from flea_fairseq.evaluation.score_frames import score_frames
+
+    score_frames(spans, manifest, train_manifest, units, train_units, checkpoint, output)
+
+
+@verb("report", "work/emodb")
+@click.argument("run", type=PATH)
+def report(run) -> None:
+    """Write results.json and report.html of a run's folder, and print the table."""
+    from flea_fairseq.evaluation.report import report
+
+    click.echo(report(run))
+
+
+@verb("fetch", "hubert-base")
+@click.argument("name")
+@click.option("--folder", type=PATH, help="Where to keep it.  [default: $FLEA_CACHE or ~/.cache/flea_fairseq]")
+@click.option("--url", help="Another address.")
+@click.option("--sha256", help="Refuse a file with another checksum.")
+def fetch(name, folder, url, sha256) -> None:
+    """Download hubert-base, hubert-km500 or wav2vec2-base, and print where it is."""
+    from flea_fairseq.models.fetch import fetch
+
+    click.echo(fetch(name, folder, url, sha256))
+
+
+@verb("user-dir", "  # fairseq-hydra-train ... common.user_dir=$(flea user-dir)")
+def user_dir() -> None:
+    """Print the folder to give fairseq as common.user_dir."""
+    click.echo(Path(__file__).resolve().parent)
+
+
+def main() -> None:
+    """Entry point of `flea`."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch|fairseq")
+    warnings.filterwarnings("ignore", category=SyntaxWarning)
+    flea(prog_name="flea")

@@ -1,0 +1,160 @@
+"""`flea kmeans`: fit k-means on feature files; the model file, and assigning frames with it."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+from tqdm import tqdm
+
+from flea_fairseq.clustering.features import Features, Source, read_features
+from flea_fairseq.clustering.sklearn_model import read_sklearn_centroids
+from flea_fairseq.data.files import replacing
+from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
+
+CHUNK = 16384  # frames assigned at once: with 500 clusters, 65 MB of distances
+
+
+@dataclass(frozen=True)
+class KMeansModel:
+    """centroids: (K, D) float32; metadata: how and from what they were made, as far as that is known."""
+
+    centroids: np.ndarray
+    metadata: dict
+
+    @property
+    def clusters(self) -> int:
+        return self.centroids.shape[0]
+
+    @property
+    def dim(self) -> int:
+        return self.centroids.shape[1]
+
+    @property
+    def source(self) -> Source | None:
+        """What made the features it was fitted on; None for scikit-learn's models, which do not say."""
+        return Source(self.metadata["source"], self.metadata["layer"]) if "layer" in self.metadata else None
+
+    def assign(self, frames: np.ndarray) -> np.ndarray:
+        """The nearest centroid of each frame, the first of equals: (T, D) -> (T,) int64.
+
+        |x - c|^2 = |x|^2 - 2xc + |c|^2 in double precision, without |x|^2, which is the same for all centroids.
+        """
+        centroids = self.centroids.astype(np.float64)
+        squares = np.square(centroids).sum(1)
+        chunks = [frames[i : i + CHUNK].astype(np.float64) for i in range(0, len(frames), CHUNK)]
+        return np.concatenate([(squares - 2 * chunk @ centroids.T).argmin(1) for chunk in chunks])
+
+    def inertia(self, frames: np.ndarray) -> float:
+        """The mean squared distance of the frames to their centroid, in double precision: (T, D) -> number."""
+        total = 0.0
+        for start in range(0, len(frames), CHUNK):
+            chunk = frames[start : start + CHUNK]
+            total += np.square(chunk.astype(np.float64) - self.centroids[self.assign(chunk)]).sum()
+        return float(total / len(frames))
+
+
+def kmeans(
+    features: Path,
+    split: str,
+    output: Path,
+    clusters: int,
+    shards: int = 1,
+    seed: int = 1,
+    restarts: int = 1,
+    iterations: int = 50,
+    max_frames: int | None = None,
+    gpu: bool = False,
+) -> KMeansModel:
+    """Fit k-means on the frames of a split and write `output`; of several restarts the one with the lowest inertia.
+
+    max_frames: fit on a seeded sample of so many frames (None: all); the same seed gives the same file.
+    Raises FormatError for features that are missing or damaged, ExperimentError for more clusters than frames.
+    """
+    if gpu and not faiss.get_num_gpus():
+        raise ExperimentError("kmeans: faiss sees no GPU; install faiss-gpu, or leave out --gpu")
+    content = read_features(features, split, shards)
+    frames = _sample(content, max_frames, seed)
+    if clusters > len(frames):
+        raise ExperimentError(f"{features}: {clusters} clusters, but only {len(frames)} frames to fit them on")
+    if not np.isfinite(frames.sum(dtype=np.float64)):
+        raise FormatError(f"{features}: {split} holds frames that are not finite numbers; extract them again")
+    settings = {"clusters": clusters, "seed": seed, "restarts": restarts, "iterations": iterations}
+    known = {"source": content.source.name, "layer": content.source.layer} if content.source else {"source": "unknown"}
+    model = _best(frames, settings, gpu)
+    inertia = model.inertia(frames)
+    metadata = {**known, **settings, "dim": model.dim, "frames": len(frames), "inertia": inertia, "faiss": faiss.__version__}
+    model = KMeansModel(model.centroids, metadata)
+    write_kmeans(output, model)
+    return model
+
+
+def write_kmeans(path: str | Path, model: KMeansModel) -> None:
+    """Write `kmeans.npz`: the centroids, and the metadata as JSON text."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, centroids=model.centroids, metadata=np.array(json.dumps(model.metadata)))
+
+
+def read_kmeans(path: str | Path) -> KMeansModel:
+    """Read `kmeans.npz`, or the centroids of a scikit-learn model that joblib wrote. Raises CheckpointError."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such k-means model; fit one with flea kmeans")
+    if not zipfile.is_zipfile(path):
+        centroids = read_sklearn_centroids(path)
+        return KMeansModel(centroids, {"source": "scikit-learn", "clusters": len(centroids), "dim": centroids.shape[1]})
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            centroids, metadata = arrays["centroids"], json.loads(str(arrays["metadata"]))
+        if centroids.dtype != np.float32 or centroids.shape != (metadata["clusters"], metadata["dim"]):
+            raise ValueError(f"{centroids.dtype} centroids of shape {centroids.shape}")
+        if not np.isfinite(centroids).all():
+            raise ValueError("centroids that are not finite numbers")
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: not a whole k-means model ({error}); fit it again with flea kmeans") from None
+    return KMeansModel(centroids, metadata)
+
+
+def _sample(features: Features, max_frames: int | None, seed: int) -> np.ndarray:
+    total = int(features.lengths.sum())
+    if max_frames is None or max_frames >= total:
+        return features.frames()
+    rows = np.random.default_rng(seed).choice(total, max_frames, replace=False)
+    return features.frames(np.sort(rows))
+
+
+def _best(frames: np.ndarray, settings: dict, gpu: bool) -> KMeansModel:
+    models = []
+    with tqdm(total=settings["restarts"] * settings["iterations"], desc="kmeans", unit="it", disable=None) as bar:
+        for restart in range(settings["restarts"]):
+            centroids = _fit(frames, settings["clusters"], settings["seed"] + restart, settings["iterations"], gpu, bar)
+            models.append(KMeansModel(centroids, {}))
+    return models[0] if len(models) == 1 else min(models, key=lambda model: model.inertia(frames))
+
+
+def _fit(frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: bool, bar: tqdm) -> np.ndarray:
+    """Lloyd's algorithm from a k-means++ start, until nothing moves or for `iterations`: (T, D) -> (K, D).
+
+    One iteration a call, which gives the same bits as all in one, for the progress bar and for stopping early.
+    """
+    step = faiss.Kmeans(
+        frames.shape[1],
+        clusters,
+        niter=1,
+        seed=seed,
+        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+        max_points_per_centroid=2**31 - 1,  # no sampling, and no warning about few points
+        min_points_per_centroid=1,
+        gpu=gpu,
+    )
+    centroids = None
+    for iteration in range(iterations):
+        step.train(frames, init_centroids=centroids)
+        bar.update()
+        if centroids is not None and np.array_equal(step.centroids, centroids):
+            bar.update(iterations - iteration - 1)
+            break
+        centroids = step.centroids
+    return centroids

@@ -1,0 +1,77 @@
+"""`flea label`: the frame labels that HuBERT's pretraining reads (`.km`, `dict.km.txt`), and their checks."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from flea_fairseq.clustering.features import Features, read_features
+from flea_fairseq.clustering.kmeans import KMeansModel, read_kmeans
+from flea_fairseq.data.audio import frame_count
+from flea_fairseq.data.manifest import read_manifest, read_units, write_dictionary, write_units
+from flea_fairseq.errors import FormatError
+
+
+def label(
+    features: Path, split: str, manifest: Path, model: Path, output: Path, shards: int = 1, extension: str = "km"
+) -> Path:
+    """Assign every frame of a split to its nearest centroid.
+
+    Writes `{output}/{split}.{extension}` (its path is returned) and `{output}/dict.{extension}.txt`, which names the
+    units 0 to K-1. Raises FormatError for features that do not fit the manifest's audio at 50 frames a second, or
+    that the model was not fitted for; CheckpointError for a model that cannot be read.
+    """
+    frames = read_features(features, split, shards)
+    clustering = read_kmeans(model)
+    _check_model(features, frames, model, clustering)
+    _check_lengths(features, frames.places, frames.lengths.tolist(), manifest)
+    bar = tqdm(frames.utterances(), total=len(frames.lengths), desc="label", unit="utterance", disable=None)
+    units = [clustering.assign(utterance) for utterance in bar]
+    write_dictionary(Path(output) / f"dict.{extension}.txt", map(str, range(clustering.clusters)))
+    path = Path(output) / f"{split}.{extension}"
+    write_units(path, units)
+    return path
+
+
+def check_units(path: Path, manifest: Path, clusters: int) -> list[np.ndarray]:
+    """Read a `.km`, (frames,) an utterance, and check that it fits the manifest's audio and a dictionary of K units.
+
+    Raises FormatError for another number of utterances or frames, or a unit outside 0 to K-1.
+    """
+    units = read_units(path)
+    places = [f"{path}:{line}" for line in range(1, len(units) + 1)]
+    _check_lengths(path, places, [len(row) for row in units], manifest)
+    for place, row in zip(places, units):
+        if row.max() >= clusters:
+            raise FormatError(f"{place}: unit {row.max()}, expected 0 to {clusters - 1}; it is of another k-means model")
+    return units
+
+
+def _check_model(features: Path, frames: Features, path: Path, model: KMeansModel) -> None:
+    if model.dim != frames.dim:
+        raise FormatError(
+            f"{features}: {frames.dim}-dimensional frames, but {path} was fitted on {model.dim} dimensions; "
+            "fit a model on these features with flea kmeans"
+        )
+    if model.source and frames.source and model.source != frames.source:
+        raise FormatError(
+            f"{features}: frames of {frames.source}, but {path} was fitted on {model.source}; "
+            "fit a model on these features with flea kmeans"
+        )
+
+
+def _check_lengths(what: Path, places: Iterable[str], lengths: Sequence[int], manifest: Path) -> None:
+    listing = read_manifest(manifest)
+    if len(lengths) != len(listing.names):
+        raise FormatError(
+            f"{what}: {len(lengths)} utterances, but {manifest} lists {len(listing.names)}; "
+            "extract and label the same manifest"
+        )
+    rows = zip(places, lengths, listing.names, listing.frames)
+    for line, (place, length, name, samples) in enumerate(rows, start=2):
+        if length != frame_count(samples):
+            raise FormatError(
+                f"{place}: {length} frames for {name!r}, but its {samples} samples ({manifest}:{line}) make "
+                f"{frame_count(samples)} at 50 a second; extract and label the same manifest"
+            )

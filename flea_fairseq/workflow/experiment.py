@@ -1,0 +1,145 @@
+"""experiment.yaml: what is run, on which corpus, under which protocol. Unknown keys and wrong types are refused."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List
+
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from flea_fairseq.errors import ExperimentError
+
+PHASES = ("tapt_pretrain", "tapt_finetune", "align", "finetune")  # 1a, 1b, 2, 3
+POOLINGS = {"flea_mean": "mean", "flea_attention": "attention"}
+SYSTEMS = {
+    "baseline": "logistic regression on log-mel",
+    "tapt": "TAPT, average pooling",
+    "flea_mean": "FLEA, average pooling",
+    "flea_attention": "FLEA, attention pooling",
+}
+
+
+@dataclass
+class FirstUnits:
+    """The labels of phase 1a: MFCC clusters for a model from scratch, or a model's layer and its k-means model."""
+
+    clusters: int = 50  # of MFCC frames
+    layer: int = 9  # of `encoder`, with `kmeans`
+    kmeans: str = ""  # k-means model for that layer: a file, or a name that `flea fetch` knows
+
+
+@dataclass
+class Experiment:
+    """One experiment. Paths in the file are relative to the file."""
+
+    name: str = MISSING
+    manifest: str = MISSING  # script: corpus root -> corpus.tsv
+    manifest_options: List[str] = field(default_factory=list)
+    spans: str = ""  # RTTM with known emotional spans, relative to the corpus root
+    config_dir: str = MISSING  # folder of pretrain.yaml and finetune.yaml
+    protocol: str = "inner"
+    n_folds: int = 5  # only for corpora without sessions
+    transductive: bool = False
+    folds: List[str] = field(default_factory=list)  # names; empty: all
+    seed: int = 1
+    threads: int = 1  # CPU threads a step
+    encoder: str = ""  # pretrained encoder: a file, a folder, or a name that `flea fetch` knows; empty: from scratch
+    first_units: FirstUnits = field(default_factory=FirstUnits)
+    layer: int = MISSING  # whose frames are clustered in phase 1c
+    clusters: int = MISSING  # K of phase 1c
+    max_frames: int = 0  # k-means is fitted on so many frames at most (0: all)
+    settings: Dict[str, Dict[str, Any]] = field(default_factory=dict)  # pretrain, finetune, or one phase: key -> value
+
+
+def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
+    """Read an experiment.yaml; changes: `key=value`, with dots for nested keys. Raises ExperimentError."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ExperimentError(f"{path}: no such file; examples/demo/experiment.yaml is one to start from") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ExperimentError(f"{path}: expected keys and values, found {type(values).__name__}")
+    for change in changes:
+        _change(values, change)
+    _refuse_interpolation(values, path)
+    settings = values.pop("settings", {})
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Experiment), OmegaConf.create(values))
+        experiment = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ExperimentError(f"{path}: {str(error).splitlines()[0]}") from error
+    experiment.settings = _check_settings(settings, path)
+    for name in ("manifest", "config_dir"):
+        setattr(experiment, name, str((path.parent / getattr(experiment, name)).resolve()))
+    for name in ("manifest", "config_dir"):
+        if not Path(getattr(experiment, name)).exists():
+            raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
+    return experiment
+
+
+def phase_settings(experiment: Experiment, phase: str) -> List[str]:
+    """The changes to a phase's base config, as hydra overrides; a phase's own settings win over those of its kind."""
+    kind = config_name(phase)
+    merged = {**experiment.settings.get(kind, {}), **experiment.settings.get(phase, {})}
+    merged["common.seed"] = experiment.seed
+    return [override(key, value) for key, value in merged.items()]
+
+
+def config_name(phase: str) -> str:
+    """The base config of a phase."""
+    return "pretrain" if phase in ("tapt_pretrain", "align") else "finetune"
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` in hydra's override grammar; text is quoted, so that no value can be read as anything else."""
+    return f"{key}={_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(_value(item) for item in value)}]"
+    if "${" in str(value):
+        raise ExperimentError(f"{value!r}: interpolations are not read")
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _change(values: dict, change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise ExperimentError(f"--set {change!r}: expected key=value, such as clusters=100 or settings.finetune.optimization.max_epoch=2")
+    *parents, last = key.split(".", 2) if key.startswith("settings.") else key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ExperimentError(f"--set {change!r}: {parent} has no keys")
+    values[last] = yaml.safe_load(text)
+
+
+def _check_settings(settings: Any, path: Path) -> Dict[str, Dict[str, Any]]:
+    allowed = ("pretrain", *PHASES, *POOLINGS)
+    if not isinstance(settings, dict) or not all(isinstance(part, dict) for part in settings.values()):
+        raise ExperimentError(f"{path}: settings must hold {', '.join(allowed)}, each with keys and values")
+    for name, part in settings.items():
+        if name not in allowed:
+            raise ExperimentError(f"{path}: settings.{name} is unknown; expected one of {', '.join(allowed)}")
+        for key in part:
+            if not all(word.isidentifier() for word in str(key).split(".")):
+                raise ExperimentError(f"{path}: settings.{name}: {key!r} is no key of a config")
+    return settings
+
+
+def _refuse_interpolation(value: Any, path: Path) -> None:
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_interpolation(item, path)
+    if isinstance(value, str) and "${" in value:
+        raise ExperimentError(f"{path}: {value!r}: interpolations are not read in an experiment file")

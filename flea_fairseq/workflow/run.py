@@ -1,0 +1,163 @@
+"""A whole experiment: every phase for every fold, as a Snakemake graph that resumes where it stopped."""
+
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from flea_fairseq.data.files import write_text
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.workflow.experiment import PHASES, POOLINGS, SYSTEMS, Experiment, override, phase_settings, read_experiment
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+ENGINE = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq"
+
+
+def run(
+    experiment: Path, corpus: Path, output: Path, cores: int = 1, dry_run: bool = False, changes: Sequence[str] = ()
+) -> Path:
+    """Run an experiment.yaml on the corpus in the folder `corpus`; everything it makes is in `output`.
+
+    cores: steps of different folds run side by side; changes: `key=value` in place of the file's. Steps whose inputs
+    and settings are as they were are not run again. Returns the path of results.json.
+    Raises ExperimentError naming the failed step, with the end of its log.
+    """
+    require_snakemake()
+    plan = read_experiment(experiment, list(changes))
+    if not corpus.is_dir():
+        raise ExperimentError(f"{corpus}: no such folder; --corpus names the root of the recordings")
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output / ".lock", timeout=0):  # let go by the system even if the process is killed
+            graph = graph_config(plan, corpus.resolve())
+            snakemake(output, {**graph, "folds": []}, "prepare", cores, False)
+            graph["folds"] = chosen_folds(plan, output)
+            write_changed(output / "run.json", json.dumps(provenance(plan, corpus), indent=2) + "\n")
+            snakemake(output, graph, "all", cores, dry_run)
+    except Timeout as error:
+        raise ExperimentError(f"{output}: another `flea run` is at work there; wait for it or name another --output") from error
+    return output / "results.json"
+
+
+def require_snakemake() -> None:
+    """Raise ExperimentError in one line where the graph cannot run."""
+    if sys.version_info < (3, 11):
+        raise ExperimentError(
+            f"the graph needs Python >= 3.11 (this is {platform.python_version()}); the single steps, "
+            "flea folds, extract, kmeans, label, train, evaluate and report, work on this one"
+        )
+    if importlib.util.find_spec("snakemake") is None:
+        raise ExperimentError("the graph needs Snakemake: pip install 'flea_fairseq[workflow]'")
+
+
+def graph_config(plan: Experiment, corpus: Path) -> dict:
+    """What the Snakefile needs, with absolute paths."""
+    settings = {phase: phase_settings(plan, phase) for phase in (*PHASES[:3], *POOLINGS)}
+    settings["tapt_finetune"].append(override("model.pooling", "mean"))
+    for phase, pooling in POOLINGS.items():
+        settings[phase].append(override("model.pooling", pooling))
+    values = asdict(plan)
+    del values["settings"], values["folds"], values["name"]
+    spans = str(corpus / plan.spans) if plan.spans else ""
+    encoder, kmeans = (fetched(name) for name in (plan.encoder, plan.first_units.kmeans))
+    if encoder and not kmeans:
+        raise ExperimentError("first_units.kmeans: a pretrained encoder needs the k-means model of its units, such as hubert-km500")
+    values["first_units"]["kmeans"] = kmeans
+    return {**values, "encoder": encoder, "corpus": str(corpus), "spans": spans, "phase_settings": settings}
+
+
+def fetched(name: str) -> str:
+    """A path as it is; a name that `flea fetch` knows as the path of the downloaded file."""
+    from flea_fairseq.models.fetch import SOURCES, fetch
+
+    if name in SOURCES:
+        return str(fetch(name))
+    if name and not Path(name).exists():
+        raise ExperimentError(f"{name}: no such file or folder, and none of {', '.join(SOURCES)}")
+    return str(Path(name).resolve()) if name else ""
+
+
+def chosen_folds(plan: Experiment, output: Path) -> list[str]:
+    """The folds to run: those named, or all that the protocol makes."""
+    made = json.loads((output / "folds/index.json").read_text(encoding="utf-8"))
+    unknown = [name for name in plan.folds if name not in made]
+    if unknown:
+        raise ExperimentError(f"folds: {', '.join(unknown)} are none of this protocol's: {', '.join(made)}")
+    return plan.folds or made
+
+
+def provenance(plan: Experiment, corpus: Path) -> dict:
+    """What a reader of the results has to know; no times, so that equal runs give equal files."""
+    packages = ("flea_fairseq", ENGINE, "torch", "torchaudio", "faiss-cpu", "numpy")
+    return {
+        "name": plan.name,
+        "protocol": plan.protocol + (" (transductive)" if plan.transductive else ""),
+        "seed": plan.seed,
+        "corpus": corpus.resolve().name,
+        "systems": [{"key": key, "title": title} for key, title in SYSTEMS.items()],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "hardware": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "experiment": asdict(plan),
+    }
+
+
+def write_changed(path: Path, text: str) -> None:
+    """Write only what is new: an untouched file keeps its time, and nothing that reads it is run again."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool) -> None:
+    """Run Snakemake to a target, as a progress bar over steps. Raises ExperimentError for a failed step."""
+    write_text(output / "graph.json", json.dumps(graph, indent=1) + "\n")
+    command = [sys.executable, "-m", "snakemake", target, "--snakefile", str(SNAKEFILE), "--directory", str(output),
+               "--configfile", str(output / "graph.json"), "--cores", str(cores), "--rerun-incomplete", "--nolock",
+               "--nocolor", "--rerun-triggers", "mtime", "params", "input", *(["--dry-run"] if dry_run else [])]  # fmt: skip
+    own = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                          env=environment) as process:  # fmt: skip
+        try:
+            follow(process.stdout, lines, dry_run, target)
+        except BaseException:
+            process.terminate()
+            raise
+    write_text(output / "logs" / f"snakemake_{target}.log", "".join(lines))
+    if process.returncode != 0:
+        raise ExperimentError(failure(lines, output))
+
+
+def follow(stream, lines: list[str], dry_run: bool, target: str) -> None:
+    """Show which steps start and how many are done."""
+    with tqdm(desc=target, unit="step", disable=dry_run) as bar:
+        for line in stream:
+            lines.append(line)
+            if dry_run:
+                print(line, end="")
+            if match := re.match(r"    log: (?:logs/)?(\S+)\.log", line):
+                tqdm.write(f"  {match[1]}")
+            if match := re.match(r"(\d+) of (\d+) steps", line):
+                bar.total, bar.n = int(match[2]), int(match[1])
+                bar.refresh()
+
+
+def failure(lines: list[str], output: Path) -> str:
+    """The step that failed and the end of its log; Snakemake's own words where no step was reached."""
+    text = "".join(lines)
+    match = re.search(r"Error in rule (\w+):.*?log: (\S+)", text, re.S)
+    if not match:
+        return f"the graph could not be run: {' '.join(text.split())[-1500:]}"
+    log = output / match[2]
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
+    return "\n".join([f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)])

@@ -1,0 +1,127 @@
+"""One training: fairseq's own command in a process of its own, with a progress bar, resumed where it stopped."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from flea_fairseq.data.files import sha256, write_text
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.workflow.experiment import override
+
+USER_DIR = Path(__file__).resolve().parents[1]
+
+
+def train(
+    config_dir: Path,
+    config: str,
+    data: Path,
+    output: Path,
+    run_dir: Path,
+    init: Path | None = None,
+    labels: Path | None = None,
+    settings: Sequence[str] = (),
+) -> Path:
+    """Run `fairseq-hydra-train` and write the model, without its optimiser, to `output`.
+
+    config_dir, config: the base config, such as examples/config and finetune; data: the fold's folder; labels: the
+    folder of the `.km` files; init: the checkpoint to start from; settings: hydra overrides. `run_dir` keeps fairseq's
+    checkpoints and log: a run with the same inputs goes on from there, one with others starts anew.
+    The model is the best by the config's metric where there is one, else the last.
+    Raises ExperimentError with the last lines of the log if fairseq fails.
+    """
+    from flea_fairseq.models.checkpoints import strip_training_state  # torch and fairseq: seconds
+
+    overrides = list(settings) + [override("task.data", data.resolve()), override("checkpoint.save_dir", run_dir.resolve())]
+    if labels is not None:
+        overrides.append(override("task.label_dir", labels.resolve()))
+    if init is not None:
+        overrides.append(override("model.init_checkpoint", init.resolve()))
+    _keep_or_clear(run_dir, _inputs(config_dir / f"{config}.yaml", data, labels, init, overrides))
+    command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", str(config_dir.resolve()),
+               "--config-name", config, override("common.user_dir", USER_DIR), *overrides]  # fmt: skip
+    _run(command, run_dir)
+    best, last = run_dir / "checkpoint_best.pt", run_dir / "checkpoint_last.pt"
+    strip_training_state(best if best.exists() else last, output)
+    return output
+
+
+def _inputs(config: Path, data: Path, labels: Path | None, init: Path | None, overrides: Sequence[str]) -> dict:
+    """Everything that the result depends on, by content."""
+    files = [config, *sorted(data.glob("*.tsv")), *sorted(data.glob("*.emo")), *sorted(data.glob("dict.*.txt"))]
+    files += [] if labels is None else [*sorted(labels.glob("*.km*")), *sorted(labels.glob("dict.*.txt"))]
+    files += [] if init is None or init.is_dir() else [init]
+    if not config.is_file():
+        raise ExperimentError(f"{config}: no such config; --config-dir names the folder, --config the file without .yaml")
+    return {"settings": list(overrides), "files": {str(path): sha256(path) for path in files}}
+
+
+def _keep_or_clear(run_dir: Path, inputs: dict) -> None:
+    """Keep checkpoints of the same inputs; checkpoints of others would be resumed from, and must not be."""
+    record = run_dir / "inputs.json"
+    if run_dir.exists() and (not record.exists() or json.loads(record.read_text(encoding="utf-8")) != inputs):
+        shutil.rmtree(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text(record, json.dumps(inputs, indent=1) + "\n")
+
+
+def _run(command: Sequence[str], run_dir: Path) -> None:
+    log = run_dir / "train.log"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        try:
+            with open(log, "a", encoding="utf-8") as file:
+                _follow(_copy(process.stdout, file), run_dir)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        raise ExperimentError(f"{log}: fairseq ended with status {process.returncode}: {_reason(log)}")
+
+
+def _copy(lines: Iterable[str], file) -> Iterable[str]:
+    for line in lines:
+        file.write(line)
+        file.flush()
+        yield line
+
+
+def _follow(lines: Iterable[str], run_dir: Path) -> None:
+    """Show fairseq's JSON log lines as a progress bar over updates or, where the config counts epochs, over epochs."""
+    with tqdm(desc=run_dir.parent.name, unit="update", disable=None, leave=False) as bar:
+        for line in lines:
+            values = _json_part(line)
+            if "num_updates" in values or "train_num_updates" in values or "valid_num_updates" in values:
+                if bar.total is None:
+                    bar.total = _total(run_dir)
+                done = next(int(values[k]) for k in ("num_updates", "train_num_updates", "valid_num_updates") if k in values)
+                bar.n = done
+                shown = {k: values[k] for k in ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua") if k in values}
+                bar.set_postfix(shown)
+
+
+def _json_part(line: str) -> dict:
+    start = line.find("{")
+    try:
+        values = json.loads(line[start:]) if start >= 0 else {}
+    except json.JSONDecodeError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _total(run_dir: Path) -> int | None:
+    """Updates in all, where the config says so."""
+    path = run_dir / ".hydra/config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return (config.get("optimization") or {}).get("max_update") or None
+
+
+def _reason(log: Path) -> str:
+    """The exception's own line, or else the last line."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines[-60:] if "Error" in line.split(":")[0] and not line.startswith(("File", "Set the"))]
+    return (errors or lines or ["no output"])[-1][:1000]

@@ -1,0 +1,93 @@
+"""UA, WA, macro-F1 and their intervals against scikit-learn and against drawing utterances one by one."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as peer
+
+from flea_fairseq.errors import CorpusError
+from flea_fairseq.evaluation.metrics import bootstrap, confusion_matrix, recalls, scores
+
+CLASSES = ("angry", "happy", "neutral", "sad")
+
+
+def draw(seed: int, truth_classes=CLASSES, n: int = 97) -> tuple[list[str], list[str]]:
+    random = np.random.default_rng(seed)
+    return random.choice(truth_classes, n).tolist(), random.choice(CLASSES, n, p=[0.1, 0.5, 0.1, 0.3]).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_are_those_of_scikit_learn(seed):
+    truth, predicted = draw(seed)
+    confusion = confusion_matrix(truth, predicted, CLASSES)
+    assert (confusion == peer.confusion_matrix(truth, predicted, labels=CLASSES)).all()
+    result = scores(confusion)
+    assert result.ua == pytest.approx(peer.balanced_accuracy_score(truth, predicted))
+    assert result.wa == pytest.approx(peer.accuracy_score(truth, predicted))
+    assert result.macro_f1 == pytest.approx(peer.f1_score(truth, predicted, average="macro"))
+    assert result.n == 97 and result.absent == ()
+
+
+def test_a_class_absent_from_the_truth_is_named_and_does_not_count():
+    truth, predicted = draw(7, truth_classes=("angry", "neutral", "sad"))
+    assert "happy" in predicted
+    result = scores(confusion_matrix(truth, predicted, CLASSES))
+    assert result.absent == (1,)
+    present = ("angry", "neutral", "sad")
+    by_hand = [peer.recall_score(truth, predicted, labels=[name], average="macro") for name in present]
+    assert result.ua == pytest.approx(sum(by_hand) / 3)
+    assert result.macro_f1 == pytest.approx(peer.f1_score(truth, predicted, average="macro"))
+
+
+def test_a_class_in_neither_truth_nor_predictions_does_not_count():
+    result = scores(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
+    assert result.ua == pytest.approx((3 / 4 + 1) / 2)
+    assert result.macro_f1 == pytest.approx((6 / 7 + 4 / 5) / 2)
+    assert result.absent == (2,)
+
+
+def test_confusions_add_up_over_batches():
+    truth, predicted = draw(3)
+    parts = [confusion_matrix(truth[a:b], predicted[a:b], CLASSES) for a, b in ((0, 20), (20, 21), (21, 97))]
+    assert scores(sum(parts)) == scores(confusion_matrix(truth, predicted, CLASSES))
+
+
+def test_nothing_scored_is_not_a_number():
+    result = scores(np.zeros((4, 4), dtype=int))
+    assert math.isnan(result.ua) and math.isnan(result.wa) and result.n == 0 and result.absent == (0, 1, 2, 3)
+
+
+def test_scores_are_plain_floats():
+    result = scores(np.eye(4, dtype=int))
+    assert {type(value) for value in (result.ua, result.wa, result.macro_f1)} == {float}  # a checkpoint stores them
+
+
+def test_recalls_keep_leading_dimensions():
+    matrices = np.array([[[2, 2], [0, 4]], [[0, 0], [1, 3]]])
+    assert recalls(matrices)[0].tolist() == [0.5, 1.0]
+    assert math.isnan(recalls(matrices)[1, 0]) and recalls(matrices)[1, 1] == 0.75
+
+
+def test_unknown_and_missing_labels_are_refused():
+    with pytest.raises(CorpusError, match="'bored' is none of the classes angry, happy, neutral, sad"):
+        confusion_matrix(["angry", "bored"], ["angry", "sad"], CLASSES)
+    with pytest.raises(CorpusError, match="2 true labels but 1 predictions"):
+        confusion_matrix(["angry", "sad"], ["sad"], CLASSES)
+
+
+def test_intervals_agree_with_drawing_utterances_one_by_one():
+    data = [draw(seed, n=n) for seed, n in ((1, 60), (2, 90))]
+    data = [(truth, [t if i % 3 else p for i, (t, p) in enumerate(zip(truth, predicted))]) for truth, predicted in data]
+    intervals = bootstrap([[confusion_matrix(*fold, CLASSES)] for fold in data], seed=5)
+    random, drawn = np.random.default_rng(9), []
+    for _ in range(800):
+        means = []
+        for truth, predicted in data:
+            chosen = random.integers(0, len(truth), len(truth))
+            sample = [[labels[i] for i in chosen] for labels in (truth, predicted)]
+            means.append([peer.balanced_accuracy_score(*sample), peer.accuracy_score(*sample)])
+        drawn.append(np.mean(means, axis=0))
+    expected = np.quantile(drawn, [0.025, 0.975], axis=0).T
+    assert np.abs(np.array(intervals) - expected).max() < 0.02  # an interval is about 0.12 wide
+    assert bootstrap([[confusion_matrix(*fold, CLASSES)] for fold in data], seed=5) == intervals

@@ -50,9 +50,8 @@ def run(experiment, corpus, output, cores, dry_run, changes) -> None:
     from flea_fairseq.workflow.run import run
 
     run(experiment, corpus, output, cores, dry_run, changes)
-    report = output / "report.txt"
-    if not dry_run and report.exists():
-        click.echo(report.read_text(encoding="utf-8"))
+    if not dry_run:
+        click.echo((output / "logs/report.log").read_text(encoding="utf-8"))
         click.echo(f"{output / 'results.json'}\n{output / 'report.html'}")
 
 
@@ -178,7 +177,7 @@ def report(run) -> None:
     """Write results.json and report.html of a run's folder, and print the table."""
     from flea_fairseq.evaluation.report import report
 
-    click.echo(report(run))
+    click.echo(report(run)["table"])
 
 
 @verb("fetch", "hubert-base")

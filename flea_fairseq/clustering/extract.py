@@ -38,7 +38,9 @@ def extract(
     paths, samples = listing.paths()[part.start : part.stop], listing.frames[part.start : part.stop]
     for path, count in zip(paths, samples):
         if count < FRAME_SAMPLES:
-            raise AudioError(f"{path}: {count} samples, fewer than one frame's {FRAME_SAMPLES}; leave it out of {manifest}")
+            raise AudioError(
+                f"{path}: {count} samples, fewer than one frame's {FRAME_SAMPLES}; leave it out of {manifest}"
+            )
     embed, source = (mfcc_features, Source("mfcc", None)) if mfcc else _layer_of(Path(checkpoint), layer)
     frames = _embed_all(embed, paths, samples)
     lengths = [frame_count(count) for count in samples]
@@ -80,7 +82,9 @@ def _layer_of(checkpoint: Path, layer: int) -> tuple[Embedding, Source]:
 
     encoder = load_encoder(checkpoint)
     if not 1 <= layer <= encoder.num_layers:
-        raise CheckpointError(f"{checkpoint}: layer {layer} asked for, but the model has layers 1 to {encoder.num_layers}")
+        raise CheckpointError(
+            f"{checkpoint}: layer {layer} asked for, but the model has layers 1 to {encoder.num_layers}"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = encoder.eval().to(device)
 

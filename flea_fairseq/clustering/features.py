@@ -9,7 +9,7 @@ import numpy as np
 
 from flea_fairseq.data.files import replacing, write_text
 from flea_fairseq.data.manifest import read_lines
-from flea_fairseq.errors import FormatError
+from flea_fairseq.errors import ExperimentError, FormatError
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ class Features:
 
 
 def shard_range(total: int, shard: int, shards: int) -> range:
-    """The utterances of one of `shards` slices, as fairseq cuts them. Raises FormatError for a slice that is not there."""
+    """The utterances of one of `shards` slices, as fairseq cuts them. Raises ExperimentError for no such slice."""
     if not 0 <= shard < shards <= total:
-        raise FormatError(f"shard {shard} of {shards}, expected 0 to {shards - 1}, and no more than {total} utterances")
+        raise ExperimentError(
+            f"shard {shard} of {shards}: expected 0 to {shards - 1}, and no more shards than the {total} utterances"
+        )
     return range(round(total / shards * shard), round(total / shards * (shard + 1)))
 
 
@@ -105,8 +107,8 @@ def read_features(folder: str | Path, split: str, shards: int = 1) -> Features:
     for path, array, source in zip(paths, arrays, sources):
         if (array.shape[1], source) != (arrays[0].shape[1], sources[0]):
             raise FormatError(
-                f"{path}: {array.shape[1]}-dimensional frames of {source}, but {paths[0].name} holds "
-                f"{arrays[0].shape[1]}-dimensional ones of {sources[0]}; extract all shards with the same model"
+                f"{path}: {array.shape[1]}-dimensional frames of {source or 'unknown source'}, but {paths[0].name} has "
+                f"{arrays[0].shape[1]}-dimensional ones of {sources[0] or 'unknown source'}; extract all shards alike"
             )
     places = tuple(f"{path.with_suffix('.len')}:{n}" for path, ls in zip(paths, lengths) for n in range(1, len(ls) + 1))
     return Features(sources[0], tuple(arrays), np.concatenate(lengths), places)
@@ -146,7 +148,9 @@ def _read_lengths(path: Path, rows: int) -> np.ndarray:
             raise FormatError(f"{path}:{number}: {line[:40]!r} frames, expected a whole number above zero")
     lengths = [int(line) for line in lines]
     if sum(lengths) != rows:
-        raise FormatError(f"{path}: {sum(lengths)} frames in all, but the .npy beside it holds {rows}; extract it again")
+        raise FormatError(
+            f"{path}: {sum(lengths)} frames in all, but the .npy beside it holds {rows}; extract it again"
+        )
     return np.array(lengths, dtype=np.int64)
 
 

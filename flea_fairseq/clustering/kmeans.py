@@ -44,7 +44,7 @@ class KMeansModel:
         """
         centroids = self.centroids.astype(np.float64)
         squares = np.square(centroids).sum(1)
-        chunks = [frames[i : i + CHUNK].astype(np.float64) for i in range(0, len(frames), CHUNK)]
+        chunks = (frames[start : start + CHUNK].astype(np.float64) for start in range(0, len(frames), CHUNK))
         return np.concatenate([(squares - 2 * chunk @ centroids.T).argmin(1) for chunk in chunks])
 
     def inertia(self, frames: np.ndarray) -> float:
@@ -83,10 +83,13 @@ def kmeans(
         raise FormatError(f"{features}: {split} holds frames that are not finite numbers; extract them again")
     settings = {"clusters": clusters, "seed": seed, "restarts": restarts, "iterations": iterations}
     known = {"source": content.source.name, "layer": content.source.layer} if content.source else {"source": "unknown"}
-    model = _best(frames, settings, gpu)
-    inertia = model.inertia(frames)
-    metadata = {**known, **settings, "dim": model.dim, "frames": len(frames), "inertia": inertia, "faiss": faiss.__version__}
-    model = KMeansModel(model.centroids, metadata)
+    with tqdm(total=restarts * iterations, desc="kmeans", unit="iteration", disable=None) as bar:
+        fits = [_fit(frames, clusters, seed + restart, iterations, gpu, bar) for restart in range(restarts)]
+    inertias = [KMeansModel(centroids, {}).inertia(frames) for centroids in fits]
+    best = int(np.argmin(inertias))
+    size = {"dim": frames.shape[1], "frames": len(frames)}
+    metadata = {**known, **settings, **size, "inertia": inertias[best], "faiss": faiss.__version__}
+    model = KMeansModel(fits[best], metadata)
     write_kmeans(output, model)
     return model
 
@@ -102,7 +105,9 @@ def read_kmeans(path: str | Path) -> KMeansModel:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such k-means model; fit one with flea kmeans")
-    if not zipfile.is_zipfile(path):
+    with open(path, "rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if not is_zip:
         centroids = read_sklearn_centroids(path)
         return KMeansModel(centroids, {"source": "scikit-learn", "clusters": len(centroids), "dim": centroids.shape[1]})
     try:
@@ -123,15 +128,6 @@ def _sample(features: Features, max_frames: int | None, seed: int) -> np.ndarray
         return features.frames()
     rows = np.random.default_rng(seed).choice(total, max_frames, replace=False)
     return features.frames(np.sort(rows))
-
-
-def _best(frames: np.ndarray, settings: dict, gpu: bool) -> KMeansModel:
-    models = []
-    with tqdm(total=settings["restarts"] * settings["iterations"], desc="kmeans", unit="it", disable=None) as bar:
-        for restart in range(settings["restarts"]):
-            centroids = _fit(frames, settings["clusters"], settings["seed"] + restart, settings["iterations"], gpu, bar)
-            models.append(KMeansModel(centroids, {}))
-    return models[0] if len(models) == 1 else min(models, key=lambda model: model.inertia(frames))
 
 
 def _fit(frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: bool, bar: tqdm) -> np.ndarray:

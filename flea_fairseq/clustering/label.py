@@ -44,7 +44,9 @@ def check_units(path: Path, manifest: Path, clusters: int) -> list[np.ndarray]:
     _check_lengths(path, places, [len(row) for row in units], manifest)
     for place, row in zip(places, units):
         if row.max() >= clusters:
-            raise FormatError(f"{place}: unit {row.max()}, expected 0 to {clusters - 1}; it is of another k-means model")
+            raise FormatError(
+                f"{place}: unit {row.max()}, expected 0 to {clusters - 1}; it is of another k-means model"
+            )
     return units
 
 

@@ -8,9 +8,11 @@ Known from scikit-learn 0.20 to 1.9 and joblib 0.11 to 1.6 (the official `hubert
 import io
 import math
 import pickle
+import re
 import struct
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,8 +21,8 @@ from flea_fairseq.errors import CheckpointError
 MAX_BYTES = 1 << 30  # the official model has 1.5 MB
 ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # zlib finds out by itself which of the two
 COMPRESSED = (b"\x78", b"\x1f\x8b")
-ITEM_TYPES = ("f4", "f8", "i4", "i8", "u4", "u8", "b1")
-CODE_FREE_OPCODES = (
+ITEM_TYPE = re.compile("b1|f[248]|[iu][1248]")
+PLAIN_OPCODES = (
     pickle.PROTO + pickle.FRAME + pickle.STOP + pickle.MARK + pickle.POP + pickle.POP_MARK + pickle.DUP
     + pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE + pickle.INT + pickle.BININT + pickle.BININT1 + pickle.BININT2
     + pickle.LONG + pickle.LONG1 + pickle.LONG4 + pickle.FLOAT + pickle.BINFLOAT + pickle.STRING + pickle.BINSTRING
@@ -58,8 +60,8 @@ class _ItemType(_Passive):
 
     def to_numpy(self) -> np.dtype:
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "|"
-        if self.name not in ITEM_TYPES or order not in ("<", ">", "|", "="):
-            raise ValueError(f"arrays of {self.name!r} items are refused, only numbers are read")
+        if not ITEM_TYPE.fullmatch(str(self.name)) or order not in ("<", ">", "|", "="):
+            raise TypeError(f"arrays of {self.name!r} items are refused, only numbers are read")
         return np.dtype(order + self.name)
 
 
@@ -109,20 +111,24 @@ def read_sklearn_centroids(path: str | Path) -> np.ndarray:
     try:
         model = _Reader(path, content).load()
         if not isinstance(model, _KMeans) or not isinstance(model.state, dict):
-            raise ValueError("it holds something else")
+            raise TypeError("it holds something else")
         centroids = model.state["cluster_centers_"]
         if not isinstance(centroids, np.ndarray) or centroids.ndim != 2 or centroids.dtype.kind != "f":
             raise ValueError("its cluster_centers_ are not a table of numbers")
+        with np.errstate(over="ignore"):
+            centroids = np.ascontiguousarray(centroids, dtype=np.float32)
         if not centroids.size or not np.isfinite(centroids).all():
             raise ValueError("its cluster_centers_ are empty or not finite")
     except (
         pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
         MemoryError, struct.error,
     ) as error:  # fmt: skip
+        detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CheckpointError(
-            f"{path}: not a fitted scikit-learn k-means model as joblib writes it, or damaged ({_in_words(error)})"
+            f"{path}: not a fitted scikit-learn k-means model as joblib writes it, or damaged ({detail}); "
+            "copy it again, or fit one with flea kmeans"
         ) from None
-    return np.ascontiguousarray(centroids, dtype=np.float32)
+    return centroids
 
 
 def _decompressed(path: str | Path) -> bytes:
@@ -168,7 +174,7 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
         state = self.stack.pop()
         made = self.stack[-1]
         if not isinstance(made, _Passive):
-            raise ValueError(f"a state for {type(made).__name__}")
+            raise TypeError(f"a state for {type(made).__name__}")
         made.state = state
         if isinstance(made, _ArrayHeader):
             self.stack[-1] = self.read_array(state)
@@ -187,15 +193,15 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
         array = np.frombuffer(self.content.read(length), dtype=item_type)
         return array.reshape(shape[::-1]).T if header["order"] == "F" else array.reshape(shape)
 
-    dispatch = {code: pickle._Unpickler.dispatch[code] for code in CODE_FREE_OPCODES}
-    dispatch |= {pickle.REDUCE[0]: make, pickle.NEWOBJ[0]: make, pickle.BUILD[0]: build}
+    dispatch: ClassVar = {
+        **{code: pickle._Unpickler.dispatch[code] for code in PLAIN_OPCODES},
+        pickle.REDUCE[0]: make,
+        pickle.NEWOBJ[0]: make,
+        pickle.BUILD[0]: build,
+    }
 
 
 def _made(maker: object, *arguments: object) -> _Passive:
     if maker is _reconstructor or (isinstance(maker, type) and issubclass(maker, _Passive)):
         return maker(*arguments)
-    raise ValueError(f"{type(maker).__name__} cannot be called")
-
-
-def _in_words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    raise TypeError(f"{type(maker).__name__} cannot be called")

@@ -17,7 +17,7 @@ PROTOCOLS = {
     "oracle": "The epoch is selected on the tested session itself: an upper bound, not a result.",
 }
 FRAME_MEASURES = {
-    "frame_ua": ("frame UA of the cluster labels", "frame_chance"),
+    "frame_ua": ("Frame UA of the cluster labels", "frame_chance"),
     "attention_auc": ("AUC of the attention weights", "auc_chance"),
     "energy_auc": ("AUC of the frame energy", "auc_chance"),
 }

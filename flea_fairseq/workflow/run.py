@@ -42,7 +42,7 @@ def run(
             graph = graph_config(plan, corpus.resolve())
             snakemake(output, {**graph, "folds": []}, "prepare", cores, False)
             graph["folds"] = chosen_folds(plan, output)
-            write_changed(output / "run.json", json.dumps(provenance(plan, corpus), indent=2) + "\n")
+            write_changed(output / "run.json", json.dumps({**provenance(plan, corpus), "folds": graph["folds"]}, indent=2) + "\n")
             snakemake(output, graph, "all", cores, dry_run)
     except Timeout as error:
         raise ExperimentError(f"{output}: another `flea run` is at work there; wait for it or name another --output") from error

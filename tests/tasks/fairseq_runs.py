@@ -16,7 +16,7 @@ TINY = [
     "model.encoder_attention_heads=4", f"model.conv_feature_layers='{TINY_CONV}'",
 ]  # fmt: skip
 PRETRAIN = [
-    *TINY, "task.labels=[km50]", "optimization.max_update=40", "lr_scheduler.warmup_updates=3", "model.mask_length=4",
+    *TINY, "task.labels=[km50]", "optimization.max_update=20", "lr_scheduler.warmup_updates=3", "model.mask_length=4",
     "optimization.update_freq=[2]", "dataset.max_tokens=60000", "dataset.num_workers=0", "task.max_sample_size=12000",
     "checkpoint.save_interval_updates=2", "model.feature_grad_mult=1.0", "common.log_interval=1",
 ]  # fmt: skip

@@ -13,11 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from flea_fairseq.data.files import write_text
 from flea_fairseq.errors import ExperimentError
-from flea_fairseq.workflow.experiment import PHASES, POOLINGS, SYSTEMS, Experiment, override, phase_settings, read_experiment
+from flea_fairseq.workflow.experiment import (
+    PHASES,
+    POOLINGS,
+    SYSTEMS,
+    Experiment,
+    override,
+    phase_settings,
+    read_experiment,
+)
+from flea_fairseq.workflow.progress import follow
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 ENGINE = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq"
@@ -101,7 +109,7 @@ def provenance(plan: Experiment, corpus: Path) -> dict:
     packages = ("flea_fairseq", ENGINE, "torch", "torchaudio", "faiss-cpu", "numpy")
     return {
         "name": plan.name,
-        "protocol": plan.protocol + (" (transductive)" if plan.transductive else ""),
+        "protocol": plan.protocol,
         "seed": plan.seed,
         "corpus": corpus.resolve().name,
         "systems": [{"key": key, "title": title} for key, title in SYSTEMS.items()],
@@ -125,31 +133,21 @@ def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool)
                "--nocolor", "--rerun-triggers", "mtime", "params", "input", *(["--dry-run"] if dry_run else [])]  # fmt: skip
     own = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
-    lines = []
+    lines: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                           env=environment) as process:  # fmt: skip
         try:
-            follow(process.stdout, lines, dry_run, target)
+            if dry_run:
+                lines.extend(process.stdout)
+                print("".join(lines))
+            else:
+                follow(process.stdout, lines, output)
         except BaseException:
             process.terminate()
             raise
     write_text(output / "logs" / f"snakemake_{target}.log", "".join(lines))
     if process.returncode != 0:
         raise ExperimentError(failure(lines, output))
-
-
-def follow(stream, lines: list[str], dry_run: bool, target: str) -> None:
-    """Show which steps start and how many are done."""
-    with tqdm(desc=target, unit="step", disable=dry_run) as bar:
-        for line in stream:
-            lines.append(line)
-            if dry_run:
-                print(line, end="")
-            if match := re.match(r"    log: (?:logs/)?(\S+)\.log", line):
-                tqdm.write(f"  {match[1]}")
-            if match := re.match(r"(\d+) of (\d+) steps", line):
-                bar.total, bar.n = int(match[2]), int(match[1])
-                bar.refresh()
 
 
 def failure(lines: list[str], output: Path) -> str:

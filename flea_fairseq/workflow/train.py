@@ -1,6 +1,7 @@
 """One training: fairseq's own command in a process of its own, with a progress bar, resumed where it stopped."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from flea_fairseq.data.files import sha256, write_text
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.workflow.experiment import override
 
+UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
+SHOWN = ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua")
 USER_DIR = Path(__file__).resolve().parents[1]
 
 
@@ -91,17 +94,18 @@ def _copy(lines: Iterable[str], file) -> Iterable[str]:
 
 
 def _follow(lines: Iterable[str], run_dir: Path) -> None:
-    """Show fairseq's JSON log lines as a progress bar over updates or, where the config counts epochs, over epochs."""
-    with tqdm(desc=run_dir.parent.name, unit="update", disable=None, leave=False) as bar:
+    """Show fairseq's JSON log lines as a progress bar over updates."""
+    with tqdm(desc=run_dir.parent.name, unit="update", mininterval=1) as bar:
+        shown: dict[str, str] = {}
         for line in lines:
             values = _json_part(line)
-            if "num_updates" in values or "train_num_updates" in values or "valid_num_updates" in values:
+            if any(key in values for key in UPDATES):
                 if bar.total is None:
                     bar.total = _total(run_dir)
-                done = next(int(values[k]) for k in ("num_updates", "train_num_updates", "valid_num_updates") if k in values)
-                bar.n = done
-                shown = {k: values[k] for k in ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua") if k in values}
-                bar.set_postfix(shown)
+                done = next(int(values[key]) for key in UPDATES if key in values)
+                shown.update({key: values[key] for key in SHOWN if key in values})
+                bar.set_postfix(shown, refresh=False)
+                bar.update(done - bar.n)
 
 
 def _json_part(line: str) -> dict:
@@ -114,10 +118,13 @@ def _json_part(line: str) -> dict:
 
 
 def _total(run_dir: Path) -> int | None:
-    """Updates in all, where the config says so."""
+    """Updates in all: what the config says, or epochs times the updates of one, which fairseq logs when it starts."""
     path = run_dir / ".hydra/config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return (config.get("optimization") or {}).get("max_update") or None
+    optimization = yaml.safe_load(path.read_text(encoding="utf-8"))["optimization"] if path.exists() else {}
+    if optimization.get("max_update"):
+        return optimization["max_update"]
+    found = re.findall(r"grouped total_num_itrs = (\d+)", (run_dir / "train.log").read_text(errors="replace"))
+    return int(found[-1]) * optimization["max_epoch"] if found and optimization.get("max_epoch") else None
 
 
 def _reason(log: Path) -> str:

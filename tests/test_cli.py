@@ -1,0 +1,42 @@
+"""The command line: every verb explains itself with an example, errors are one line, and help is light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flea_fairseq.cli import flea
+
+
+@pytest.mark.parametrize("verb", sorted(flea.commands))
+def test_every_verb_has_help_with_an_example(verb):
+    result = CliRunner().invoke(flea, [verb, "--help"])
+    assert result.exit_code == 0 and f"Example: flea {verb}" in result.output.replace("\n  ", " ")
+
+
+def test_help_imports_neither_torch_nor_fairseq():
+    code = "import sys, flea_fairseq.cli; print([m for m in ('torch', 'fairseq', 'numpy', 'sklearn') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_user_dir_is_what_fairseq_imports():
+    printed = CliRunner().invoke(flea, ["user-dir"]).output.strip()
+    assert (Path(printed) / "tasks/speech_emotion.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["folds", "absent.tsv", "folds"], ["evaluate", "absent.pt", "absent.tsv", "out.tsv"], ["fetch", "nothing"],
+     ["extract", "absent.tsv", "features", "--mfcc"], ["kmeans", "absent", "ssl", "k.npz", "--clusters", "2"],
+     ["label", "absent", "ssl", "absent.tsv", "k.npz", "units"], ["report", "absent"],
+     ["baseline", "absent.tsv", "absent.tsv", "out.tsv"], ["train", "absent", "finetune", ".", "m.pt", "--run-dir", "r"],
+     ["run", "absent.yaml", "--corpus", ".", "--output", "out"]],
+)  # fmt: skip
+def test_an_error_is_one_line_and_leaves_nothing(arguments, tmp_path):
+    command = [sys.executable, "-m", "flea_fairseq", *arguments]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert result.returncode == 1 and lines[-1].startswith("error: ") and "Traceback" not in result.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,0 +1,87 @@
+"""experiment.yaml: what is read, what is refused, and that no value becomes anything but a value."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.workflow, pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11")]
+
+from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: E402
+
+from flea_fairseq.errors import ExperimentError  # noqa: E402
+from flea_fairseq.workflow.experiment import override, phase_settings, read_experiment  # noqa: E402
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.mark.parametrize("name", ["demo", "emodb", "iemocap"])
+def test_the_examples_are_read(name):
+    experiment = read_experiment(EXAMPLES / name / "experiment.yaml")
+    assert experiment.name == name and Path(experiment.manifest).is_file() and Path(experiment.config_dir).is_dir()
+
+
+def test_the_iemocap_example_has_the_papers_settings():
+    import yaml
+
+    experiment = read_experiment(EXAMPLES / "iemocap/experiment.yaml")
+    assert (experiment.encoder, experiment.layer, experiment.clusters) == ("hubert-base", 9, 50)
+    pretrain = yaml.safe_load((EXAMPLES / "config/pretrain.yaml").read_text())
+    finetune = yaml.safe_load((EXAMPLES / "config/finetune.yaml").read_text())
+    assert pretrain["criterion"]["alpha"] == 1 and pretrain["optimization"]["max_update"] == 20000
+    assert pretrain["lr_scheduler"]["warmup_updates"] == 4000 and pretrain["optimization"]["lr"] == [0.0005]
+    assert finetune["optimization"] | {"max_epoch": 40, "lr": [0.0001]} == finetune["optimization"]
+    assert finetune["dataset"]["batch_size"] == 64 and finetune["task"]["max_seconds"] == 6
+
+
+def test_changes_from_the_command_line_win():
+    experiment = read_experiment(
+        EXAMPLES / "demo/experiment.yaml", ["clusters=7", "folds=[Ses03]", "settings.finetune.optimization.max_epoch=2"]
+    )
+    assert experiment.clusters == 7 and experiment.folds == ["Ses03"]
+    assert "optimization.max_epoch=2" in phase_settings(experiment, "flea_mean")
+
+
+def test_a_phases_own_settings_win_over_those_of_its_kind():
+    experiment = read_experiment(EXAMPLES / "demo/experiment.yaml", ["seed=3"])
+    assert "optimization.max_update=300" in phase_settings(experiment, "tapt_pretrain")
+    assert "optimization.max_update=150" in phase_settings(experiment, "align")
+    assert "common.seed=3" in phase_settings(experiment, "align")
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        ("[1, 2]", "expected keys and values"),
+        ("a: [", "not YAML"),
+        ("name: x\nlayers: 3", "layers"),
+        ("name: x\nlayer: three", "layer"),
+        ("name: ${oc.env:HOME}", "interpolations"),
+        ("name: !!python/object/apply:os.system ['true']", "not YAML"),
+        ("name: x\nsettings: {train: {}}", "settings.train is unknown"),
+        ("name: x\nsettings: {align: {'a b': 1}}", "is no key of a config"),
+        ("name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 1\nclusters: 2", "does not exist"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_file_and_the_value(tmp_path, text, words):
+    (tmp_path / "experiment.yaml").write_text(text)
+    with pytest.raises(ExperimentError, match=words) as raised:
+        read_experiment(tmp_path / "experiment.yaml")
+    assert "experiment.yaml" in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a b", "it's", 'say "x"', "[(64,10,5)] + [(64,3,2)] * 4", "a,b", "$(touch x); `y`", "-x", "C:\\dir", "null", "1",
+     True, None, 0.002, 1e-06, [1, 0.5], ["km50", "km100"], "choice(1,2)"],
+)  # fmt: skip
+def test_hydra_reads_back_the_value_that_was_given(value):
+    parsed = OverridesParser.create().parse_override(override("a.b", value))
+    assert not parsed.is_sweep_override()
+    got = parsed.value()
+    assert got == value and type(got) is type(value)
+
+
+def test_an_interpolation_is_no_value():
+    with pytest.raises(ExperimentError, match="interpolations"):
+        override("a", "${oc.env:HOME}")

@@ -1,0 +1,98 @@
+"""The whole graph with a micro model: all outputs, resume, and only what a change touches is run again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.workflow, pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11")]
+
+ROOT = Path(__file__).resolve().parents[2]
+MICRO = [
+    "folds=[Ses03]", "clusters=8", "first_units.clusters=8",
+    *(f"settings.pretrain.{key}" for key in (
+        "model.encoder_embed_dim=32", "model.encoder_ffn_embed_dim=32", "optimization.max_update=6",
+        "dataset.max_tokens=100000", "checkpoint.save_interval_updates=2",
+        'model.conv_feature_layers="[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2"')),
+    "settings.tapt_pretrain.optimization.max_update=6", "settings.finetune.optimization.max_epoch=1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("speech") / "corpus with 'a quote' and; spaces"
+    subprocess.run([sys.executable, str(ROOT / "examples/demo/make_corpus.py"), str(folder), "--sentences", "2"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("work") / "run $(touch here)"
+
+
+def start(corpus: Path, output: Path, *changes: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "flea_fairseq", "run", str(ROOT / "examples/demo/experiment.yaml"), "--corpus", str(corpus),
+               "--output", str(output), "--cores", "2"]  # fmt: skip
+    for change in (*MICRO, *changes):
+        command += ["--set", change]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def run(corpus: Path, output: Path, *changes: str) -> tuple[set[str], str]:
+    """The steps that were run, and what was printed."""
+    process = start(corpus, output, *changes)
+    printed, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors
+    return {line.split("] ")[1] for line in errors.splitlines() if line.startswith("[")}, printed
+
+
+def test_killed_run_resumes_and_finishes(corpus, output):
+    """The graph and all its steps are killed once the first training is under way."""
+    process = start(corpus, output)
+    deadline = time.time() + 300
+    while time.time() < deadline and not list(output.glob("models/*/tapt_pretrain/run/train.log")):
+        time.sleep(0.05)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (output / "results.json").exists()
+    steps, printed = run(corpus, output)
+    assert "Ses03/extract_first_ssl" not in steps and "Ses03/tapt_pretrain" in steps
+    rows = json.loads((output / "results.json").read_text())
+    assert {row["system"] for row in rows} == {"baseline", "tapt", "flea_mean", "flea_attention"}
+    assert {row["fold"] for row in rows} == {"Ses03", "mean"} and all(row["protocol"] == "inner" for row in rows)
+    expected = len((output / "folds/Ses03/test.emo").read_text().splitlines())
+    assert {row["n"] for row in rows} == {expected} == {16}
+    assert "FLEA, attention pooling" in printed and "AUC" in printed
+    assert "<script" not in (output / "report.html").read_text() and (output / "results/Ses03/frames.json").exists()
+    assert not list(Path.cwd().glob("here")) and not list(output.rglob("here"))
+
+
+def test_a_second_run_does_nothing(corpus, output):
+    before = {path: path.stat().st_mtime_ns for path in output.glob("models/*/*/model.pt")}
+    steps, _ = run(corpus, output)
+    assert steps == set() and before == {path: path.stat().st_mtime_ns for path in output.glob("models/*/*/model.pt")}
+
+
+def test_a_changed_setting_runs_only_what_it_touches(corpus, output):
+    steps, _ = run(corpus, output, "settings.flea_mean.model.pooling_dropout=0.2")
+    assert steps == {"Ses03/flea_mean", "Ses03/evaluate_flea_mean", "report"}
+
+
+def test_a_failing_step_is_named_with_the_end_of_its_log(corpus, output, tmp_path):
+    process = start(corpus, output, "settings.flea_mean.model.no_such_key=1")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "step train failed" in errors and "no_such_key" in errors and "Traceback" not in errors
+
+
+def test_an_unknown_fold_and_a_missing_corpus_are_said_in_one_line(corpus, output):
+    for changes, root, words in ((["folds=[Ses09]"], corpus, "Ses09"), ([], corpus / "absent", "no such folder")):
+        process = start(root, output, *changes)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1 and words in errors and len(errors.strip().splitlines()) == 1

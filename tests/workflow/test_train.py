@@ -1,0 +1,44 @@
+"""`flea train`: fairseq in its own process; what is kept, what is cleared, and what an error says."""
+
+import pytest
+from conftest import TINY_CONV
+from fairseq_runs import ROOT
+
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.models.checkpoints import load_tensors
+from flea_fairseq.workflow.train import _keep_or_clear, train
+
+
+def settings(updates: int) -> list[str]:
+    return ["model.encoder_layers=1", "model.encoder_embed_dim=16", "model.encoder_ffn_embed_dim=16",
+            "model.encoder_attention_heads=2", "model.conv_pos_groups=2", f"model.conv_feature_layers='{TINY_CONV}'",
+            "task.labels=[km50]", f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1",
+            "optimization.update_freq=[1]", "dataset.max_tokens=60000", "dataset.num_workers=0"]  # fmt: skip
+
+
+def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
+    train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run", labels=fold_folder,
+          settings=settings(2))  # fmt: skip
+    content = load_tensors(tmp_path / "model.pt")
+    assert "last_optimizer_state" not in content and content["cfg"]["model"]["encoder_embed_dim"] == 16
+    assert (tmp_path / "run/checkpoint_last.pt").exists()
+
+
+def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):
+    (tmp_path / "model.pt").write_text("what was there before")
+    with pytest.raises(ExperimentError, match=r"train.log: fairseq ended with status 1: .*no_such_key"):
+        train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run",
+              settings=["model.no_such_key=1"])  # fmt: skip
+    assert (tmp_path / "model.pt").read_text() == "what was there before"
+    with pytest.raises(ExperimentError, match="no such config"):
+        train(ROOT / "examples/config", "pretrian", fold_folder, tmp_path / "model.pt", tmp_path / "run")
+
+
+def test_checkpoints_of_other_inputs_are_not_resumed_from(tmp_path):
+    run_dir = tmp_path / "run"
+    _keep_or_clear(run_dir, {"settings": ["a=1"]})
+    (run_dir / "checkpoint_last.pt").write_text("x")
+    _keep_or_clear(run_dir, {"settings": ["a=1"]})
+    assert (run_dir / "checkpoint_last.pt").exists()
+    _keep_or_clear(run_dir, {"settings": ["a=2"]})
+    assert not (run_dir / "checkpoint_last.pt").exists()

@@ -1,5 +1,6 @@
 """experiment.yaml: what is run, on which corpus, under which protocol. Unknown keys and wrong types are refused."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List
@@ -66,13 +67,14 @@ def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
     for change in changes:
         _change(values, change)
     _refuse_interpolation(values, path)
-    settings = values.pop("settings", {})
+    settings = _check_settings(values.pop("settings", {}), path)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Experiment), OmegaConf.create(values))
         experiment = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ExperimentError(f"{path}: {str(error).splitlines()[0]}") from error
-    experiment.settings = _check_settings(settings, path)
+        where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
+        raise ExperimentError(f"{path}: {where}{str(error).splitlines()[0]}") from error
+    experiment.settings = settings
     for name in ("manifest", "config_dir"):
         setattr(experiment, name, str((path.parent / getattr(experiment, name)).resolve()))
     for name in ("manifest", "config_dir"):
@@ -110,7 +112,8 @@ def _value(value: Any) -> str:
         return f"[{','.join(_value(item) for item in value)}]"
     if "${" in str(value):
         raise ExperimentError(f"{value!r}: interpolations are not read")
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # In hydra's quotes a backslash escapes only a quote, or backslashes in front of one.
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), str(value)) + "'"
 
 
 def _change(values: dict, change: str) -> None:

@@ -128,7 +128,8 @@ def _total(run_dir: Path) -> int | None:
 
 
 def _reason(log: Path) -> str:
-    """The exception's own line, or else the last line."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines[-60:] if "Error" in line.split(":")[0] and not line.startswith(("File", "Set the"))]
-    return (errors or lines or ["no output"])[-1][:1000]
+    """The exception's own line, or else the last lines, in one."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    errors = [line for line in lines[-60:] if re.match(r"[\w.]+(Error|Exception|Interrupt): ", line)]
+    return errors[-1][:1000] if errors else "; ".join(lines[-4:])[-1000:] or "no output"

@@ -91,8 +91,16 @@ def test_folds_of_another_split_are_not_mixed_in(corpus, tmp_path):
     folds(corpus, tmp_path / "folds")
     with pytest.raises(CorpusError, match="s1, s2, s3"):
         folds(corpus, tmp_path / "folds", protocol="paper")
-    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == ["s1", "s2", "s3"]
+    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == ["index.json", "s1", "s2", "s3"]
     assert folds(corpus, tmp_path / "folds") == ["s1", "s2", "s3"]  # the same split may be written again
+
+
+def test_folds_of_another_split_are_replaced_when_asked(corpus, tmp_path):
+    folds(corpus, tmp_path / "folds")
+    (tmp_path / "folds/mine").mkdir()
+    made = folds(corpus, tmp_path / "folds", protocol="paper", replace=True)
+    assert json.loads((tmp_path / "folds/index.json").read_text()) == made and "s1-ann" in made
+    assert sorted(path.name for path in (tmp_path / "folds").iterdir() if path.is_dir()) == sorted(["mine", *made])
 
 
 def test_a_fold_that_was_cut_short_has_no_fold_json(corpus, tmp_path):

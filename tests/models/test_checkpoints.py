@@ -44,7 +44,7 @@ def fairseq_checkpoint(tmp_path):
     model = HubertModel(cfg, Task(50).cfg, Task(50).dictionaries)
     state = {
         "args": None,
-        "cfg": {"model": {**OmegaConf.to_container(cfg), "_name": "hubert"}, "task": {"normalize": False, "data": "/gone"}},
+        "cfg": {"model": {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "hubert"}, "task": {"normalize": False, "data": "/gone"}},
         "model": model.state_dict(),
         "task_state": {"dictionaries": Task(50).dictionaries},
         "optimizer_history": [{"num_updates": 3}],

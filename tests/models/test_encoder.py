@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from conftest import hugging_face_config, save_hugging_face
+from support import hugging_face_config, save_hugging_face
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
 from flea_fairseq.data.audio import frame_count

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import TINY_CONV
+from support import TINY_CONV
 
 from flea_fairseq.models.checkpoints import load_tensors
 

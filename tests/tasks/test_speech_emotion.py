@@ -1,5 +1,6 @@
 """The `speech_emotion` task: crops, buckets, balance, and every utterance scored once."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import soundfile
 import torch
 from fairseq.logging import metrics
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from support import CLASSES
 
 import flea_fairseq.tasks  # noqa: F401  registers the criterions
 from flea_fairseq.criterions.emotion_cross_entropy import EmotionCrossEntropy
@@ -15,8 +17,6 @@ from flea_fairseq.data.emotion_dataset import EmotionDataset
 from flea_fairseq.data.manifest import Manifest, read_labels, read_manifest
 from flea_fairseq.errors import CorpusError, ExperimentError, FormatError
 from flea_fairseq.tasks.speech_emotion import SpeechEmotionConfig, SpeechEmotionTask, check_scored_once
-
-CLASSES = ("angry", "happy", "neutral", "sad")
 
 
 def task(data, tmp_path, **changes) -> SpeechEmotionTask:
@@ -59,7 +59,7 @@ def test_normalize_gives_zero_mean_and_unit_variance_of_the_whole_waveform(fold_
 
 
 def test_balance_draws_every_class_equally_often():
-    manifest = Manifest(root="/", names=tuple(f"{i}.wav" for i in range(20)), frames=(16000,) * 20)
+    manifest = Manifest(root=Path("/"), names=tuple(f"{i}.wav" for i in range(20)), frames=(16000,) * 20)
     targets = [0] * 14 + [1] * 4 + [2] * 2
     made = EmotionDataset(manifest, targets, shuffle=True, balance=True, seed=1)
     order = made.ordered_indices()
@@ -75,7 +75,7 @@ def test_balance_draws_every_class_equally_often():
 def test_batches_hold_utterances_of_near_equal_length():
     rng = np.random.default_rng(0)
     frames = tuple(int(n) for n in rng.integers(8000, 160000, 200))
-    manifest = Manifest(root="/", names=tuple(f"{i}.wav" for i in range(200)), frames=frames)
+    manifest = Manifest(root=Path("/"), names=tuple(f"{i}.wav" for i in range(200)), frames=frames)
     made = EmotionDataset(manifest, [0] * 200, shuffle=True, seed=1)
     first, lengths = made.ordered_indices(), np.array(frames)
     assert (np.abs(np.diff(lengths[first])) < 16000).all()

@@ -1,7 +1,7 @@
 """`flea train`: fairseq in its own process; what is kept, what is cleared, and what an error says."""
 
 import pytest
-from conftest import TINY_CONV
+from support import TINY_CONV
 from fairseq_runs import ROOT
 
 from flea_fairseq.errors import ExperimentError

@@ -44,7 +44,7 @@ setup(
         "matplotlib",  # the report's figures
     ],
     extras_require={
-        "test": ["pytest", "transformers", "joblib", "espeakng-loader"],  # peers to compare with, real speech
+        "test": ["pytest", "transformers", "joblib", "espeakng-loader", "ruff"],  # peers to compare with, real speech
         "demo": ["espeakng-loader"],  # a speech synthesiser with its voices
         "workflow": ['snakemake>=9; python_version >= "3.11"'],  # the graph of an experiment
         "cluster": [

@@ -3,6 +3,7 @@
 Steps are imported when their verb runs: torch and fairseq take seconds, and `flea --help` must not pay them.
 """
 
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -41,7 +42,9 @@ def flea() -> None:
 @verb("run", "examples/emodb/experiment.yaml --corpus /data/emodb --output work/emodb --cores 2")
 @click.argument("experiment", type=PATH)
 @click.option("--corpus", type=PATH, required=True, help="Root folder of the recordings.")
-@click.option("--output", type=PATH, required=True, help="Folder for everything that is made; a second run goes on there.")
+@click.option(
+    "--output", type=PATH, required=True, help="Folder for everything that is made; a second run goes on there."
+)
 @click.option("--cores", type=click.IntRange(min=1), default=1, help="CPU cores: folds run side by side.")
 @click.option("--dry-run", is_flag=True, help="Only print the steps.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment file.")
@@ -118,7 +121,9 @@ def label(features, split, manifest, model, output, shards, extension) -> None:
     label(features, split, manifest, model, output, shards, extension)
 
 
-@verb("train", "examples/config finetune folds/Ses01 model.pt --run-dir run --init aligned.pt optimization.max_epoch=10")
+@verb(
+    "train", "examples/config finetune folds/Ses01 model.pt --run-dir run --init aligned.pt optimization.max_epoch=10"
+)
 @click.argument("config_dir", type=PATH)
 @click.argument("config")
 @click.argument("data", type=PATH)
@@ -156,7 +161,9 @@ def baseline(train, test, output) -> None:
     baseline(train, test, output)
 
 
-@verb("score-frames", "spans.rttm fold/test.tsv fold/ssl.tsv units/test.km units/ssl.km frames.json --checkpoint model.pt")
+@verb(
+    "score-frames", "spans.rttm fold/test.tsv fold/ssl.tsv units/test.km units/ssl.km frames.json --checkpoint model.pt"
+)
 @click.argument("spans", type=PATH)
 @click.argument("manifest", type=PATH)
 @click.argument("train_manifest", type=PATH)
@@ -200,6 +207,7 @@ def user_dir() -> None:
 
 def main() -> None:
     """Entry point of `flea`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended too
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|fairseq")
     warnings.filterwarnings("ignore", category=SyntaxWarning)
     flea(prog_name="flea")

@@ -42,9 +42,7 @@ def main(root: Path, output: Path, subset: bool, skip_bad: bool) -> None:
 
 def read_turns(root: Path) -> list[Turn]:
     """The turns of the four classes, in the order of sessions, dialogs and time. Raises CorpusError, FormatError."""
-    files = sorted(
-        path for path in root.glob("Session*/dialog/EmoEvaluation/*.txt") if not path.name.startswith("._")
-    )
+    files = sorted(path for path in root.glob("Session*/dialog/EmoEvaluation/*.txt") if not path.name.startswith("._"))
     if not files:
         raise CorpusError(f"{root}: no Session*/dialog/EmoEvaluation/*.txt; name the folder that holds Session1")
     return [turn for path in files for turn in _turns(path, root) if turn.code in CLASSES]
@@ -63,14 +61,16 @@ def _turns(path: Path, root: Path) -> Iterator[Turn]:
             continue
         turn = TURN.fullmatch(line)
         if not turn:
-            raise FormatError(f"{path}:{number}: {line[:80]!r}, expected, with tabs between, "
-                              "`[start - end] turn emotion [v, a, d]`")
+            raise FormatError(
+                f"{path}:{number}: {line[:80]!r}, expected, with tabs between, `[start - end] turn emotion [v, a, d]`"
+            )
         name = ID.fullmatch(turn["id"])
         if not name or name["dialog"] != path.stem:
             raise FormatError(f"{path}:{number}: turn {turn['id']!r}, expected {path.stem}_ and F or M with a number")
         if turn["code"] not in CLASSES.keys() | LEFT_OUT:
-            raise FormatError(f"{path}:{number}: emotion {turn['code']!r}, expected one of "
-                              f"{', '.join([*CLASSES, *sorted(LEFT_OUT)])}")
+            raise FormatError(
+                f"{path}:{number}: emotion {turn['code']!r}, expected one of {', '.join([*CLASSES, *sorted(LEFT_OUT)])}"
+            )
         wav = wavs / path.stem / f"{turn['id']}.wav"
         # The letter in Ses01F says who wears the motion-capture markers; the one before the turn's number, who speaks.
         speaker = name["session"] + name["speaker"]

@@ -16,9 +16,7 @@ AUDIO_ONLY = "03"
 # 24 actors say 2 sentences twice, in 2 intensities (neutral: in one).
 EXPECTED = {"neutral": 96, "happy": 192, "sad": 192, "angry": 192}
 EXPECTED_CALM = 192
-NAME = re.compile(
-    r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-0[12]-0[12]-0[12]-(?P<actor>\d\d)"
-)
+NAME = re.compile(r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-0[12]-0[12]-0[12]-(?P<actor>\d\d)")
 
 
 @click.command(epilog="Example: python manifests/ravdess.py Audio_Speech_Actors_01-24 --output corpus.tsv")

@@ -12,8 +12,9 @@ from flea_fairseq.errors import FormatError
 DELIMITERS = ",;\t|"
 
 
-@click.command(epilog="Example: python manifests/table.py labels.csv --root recordings --emotion label "
-               "--output corpus.tsv")
+@click.command(
+    epilog="Example: python manifests/table.py labels.csv --root recordings --emotion label --output corpus.tsv"
+)
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The corpus.tsv to write.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the audio; by default TABLE's own.")
@@ -23,8 +24,17 @@ DELIMITERS = ",;\t|"
 @click.option("--session", help="Name of the column with the session.  [default: session, if there is one]")
 @click.option("--id", "id_", help="Name of the column with the utterance's id.  [default: id, if there is one]")
 @click.option("--skip-bad", is_flag=True, help="Leave out audio files that cannot be used.")
-def main(table: Path, output: Path, root: Path | None, path: str, speaker: str, emotion: str,
-         session: str | None, id_: str | None, skip_bad: bool) -> None:
+def main(
+    table: Path,
+    output: Path,
+    root: Path | None,
+    path: str,
+    speaker: str,
+    emotion: str,
+    session: str | None,
+    id_: str | None,
+    skip_bad: bool,
+) -> None:
     """Read TABLE, a CSV or TSV file with a header line."""
     required = {"path": path, "speaker": speaker, "emotion": emotion}
     optional = {"session": session, "id": id_}
@@ -60,8 +70,10 @@ def _columns(
     wanted = required | {field: name or field for field, name in optional.items() if name or field in header}
     for name in wanted.values():
         if header.count(name) != 1:
-            raise FormatError(f"{table}:1: {header.count(name)} columns named {name!r}, expected one; there are "
-                              f"{', '.join(header)}; name columns by --path, --speaker, --emotion, --session, --id")
+            raise FormatError(
+                f"{table}:1: {header.count(name)} columns named {name!r}, expected one; there are "
+                f"{', '.join(header)}; name columns by --path, --speaker, --emotion, --session, --id"
+            )
     return {field: header.index(name) for field, name in wanted.items()}
 
 

@@ -17,8 +17,12 @@ def test_every_verb_has_help_with_an_example(verb):
 
 
 def test_help_imports_neither_torch_nor_fairseq():
-    code = "import sys, flea_fairseq.cli; print([m for m in ('torch', 'fairseq', 'numpy', 'sklearn') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, flea_fairseq.cli; print([m for m in ('torch', 'fairseq', 'numpy', 'sklearn') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_user_dir_is_what_fairseq_imports():
@@ -31,7 +35,8 @@ def test_user_dir_is_what_fairseq_imports():
     [["folds", "absent.tsv", "folds"], ["evaluate", "absent.pt", "absent.tsv", "out.tsv"], ["fetch", "nothing"],
      ["extract", "absent.tsv", "features", "--mfcc"], ["kmeans", "absent", "ssl", "k.npz", "--clusters", "2"],
      ["label", "absent", "ssl", "absent.tsv", "k.npz", "units"], ["report", "absent"],
-     ["baseline", "absent.tsv", "absent.tsv", "out.tsv"], ["train", "absent", "finetune", ".", "m.pt", "--run-dir", "r"],
+     ["baseline", "absent.tsv", "absent.tsv", "out.tsv"],
+     ["train", "absent", "finetune", ".", "m.pt", "--run-dir", "r"],
      ["run", "absent.yaml", "--corpus", ".", "--output", "out"]],
 )  # fmt: skip
 def test_an_error_is_one_line_and_leaves_nothing(arguments, tmp_path):
@@ -40,3 +45,9 @@ def test_an_error_is_one_line_and_leaves_nothing(arguments, tmp_path):
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert result.returncode == 1 and lines[-1].startswith("error: ") and "Traceback" not in result.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="the graph runs on this Python")
+def test_the_graph_says_which_python_it_needs():
+    result = CliRunner().invoke(flea, ["run", "experiment.yaml", "--corpus", ".", "--output", "out"])
+    assert result.exit_code == 1 and "error: the graph needs Python >= 3.11" in result.output

@@ -9,13 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def venv(tmp_path: Path, *arguments: str, path: str | None = None, home: str = "/nowhere") -> subprocess.CompletedProcess:
+def venv(
+    tmp_path: Path, *arguments: str, path: str | None = None, home: str = "/nowhere"
+) -> subprocess.CompletedProcess:
     """venv.sh in a copy of what it reads, with a PATH of its own."""
     for name in ("venv.sh", "setup.py", "constraints"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     environment = {"PATH": path or os.environ["PATH"], "HOME": home}
-    return subprocess.run(["sh", "./venv.sh", ".venv", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        ["sh", "./venv.sh", ".venv", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
 
 
 def stub(folder: Path, name: str, script: str) -> None:
@@ -52,7 +56,11 @@ def test_an_unsupported_python_is_named(tmp_path):
 
 
 def test_too_little_disk_is_said_before_downloading(tmp_path):
-    stub(tmp_path / "bin", "df", "printf 'Filesystem 1024-blocks Used Available Capacity Mounted\\nx 9 9 2097152 9%% /\\n'")
+    stub(
+        tmp_path / "bin",
+        "df",
+        "printf 'Filesystem 1024-blocks Used Available Capacity Mounted\\nx 9 9 2097152 9%% /\\n'",
+    )
     result = venv(tmp_path, sys.executable, path=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert result.returncode == 1 and "2 GiB free here, 8 GiB are needed" in result.stderr
 
@@ -61,6 +69,13 @@ def test_the_pins_are_of_every_direct_dependency():
     text = (ROOT / "setup.py").read_text()
     for version in ("310", "311", "312"):
         pins = (ROOT / f"constraints/py{version}.txt").read_text().lower()
-        for package in ("torch==2.11.0", "torchaudio==2.11.0", "faiss-cpu==1.15.1", "click==", "filelock==", "requests=="):
+        for package in (
+            "torch==2.11.0",
+            "torchaudio==2.11.0",
+            "faiss-cpu==1.15.1",
+            "click==",
+            "filelock==",
+            "requests==",
+        ):
             assert package in pins
             assert package.split("==")[0] in text

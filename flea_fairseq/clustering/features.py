@@ -1,4 +1,4 @@
-"""fairseq's feature files: `{split}_{shard}_{shards}.npy` and `.len`, and beside them `.json`, which says whose they are."""
+"""fairseq's feature files: `{split}_{shard}_{shards}.npy` and `.len`, and a `.json` that says whose they are."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence

@@ -30,8 +30,8 @@ class EmotionDataset(FairseqDataset):
     """One split: whole utterances, or crops of at most `max_seconds`.
 
     targets: a class index an utterance; max_seconds: longest part used (0: all of it); random_crop: where that part
-    starts is drawn from (seed, epoch, utterance), else it is the start; normalize: zero mean, unit variance of the whole
-    waveform; shuffle: batches of near-equal length in random order; balance: every class is drawn equally often.
+    starts is drawn from (seed, epoch, utterance), else it is the start; normalize: zero mean and unit variance of the
+    whole waveform; shuffle: batches of near-equal length in random order; balance: every class is drawn equally often.
     """
 
     can_reuse_epoch_itr_across_epochs = False  # order and balance are drawn anew, and alike after a resume

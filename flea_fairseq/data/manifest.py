@@ -155,8 +155,10 @@ def name_problem(name: str) -> str | None:
 
 def _checked(path: str | Path, manifest: Manifest, first_line: int) -> Manifest:
     if not manifest.names or len(manifest.names) != len(manifest.frames):
-        raise FormatError(f"{path}: {len(manifest.names)} names and {len(manifest.frames)} lengths, expected the same "
-                          "number, and one at least")
+        raise FormatError(
+            f"{path}: {len(manifest.names)} names and {len(manifest.frames)} lengths, expected the same "
+            "number, and one at least"
+        )
     seen: dict[str, int] = {}
     for number, (name, frames) in enumerate(zip(manifest.names, manifest.frames), start=first_line):
         if problem := name_problem(name):
@@ -164,8 +166,10 @@ def _checked(path: str | Path, manifest: Manifest, first_line: int) -> Manifest:
         if frames <= 0:
             raise FormatError(f"{path}:{number}: {frames} samples, expected a whole number above zero")
         if first := seen.get(utterance_id(name)):
-            raise FormatError(f"{path}:{number}: utterance id {utterance_id(name)!r} is in line {first} already; "
-                              "rename one of the files")
+            raise FormatError(
+                f"{path}:{number}: utterance id {utterance_id(name)!r} is in line {first} already; "
+                "rename one of the files"
+            )
         seen[utterance_id(name)] = number
     return manifest
 

@@ -82,8 +82,10 @@ def check_totals(found: Mapping[str, int], expected: Mapping[str, int], subset: 
         if found.get(name, 0) != expected.get(name, 0)
     ]
     if wrong and not subset:
-        raise CorpusError(f"counts differ from the full release: {'; '.join(wrong)}; copy the whole corpus, or say "
-                          "--subset if a part is meant")
+        raise CorpusError(
+            f"counts differ from the full release: {'; '.join(wrong)}; copy the whole corpus, or say "
+            "--subset if a part is meant"
+        )
     if wrong:
         print(f"warning: counts differ from the full release: {'; '.join(wrong)}", file=sys.stderr)
 
@@ -144,8 +146,10 @@ def _check_entries(root: Path, entries: Sequence[Entry]) -> None:
 
 def _refuse_unusable(bad: Sequence[Inspection], usable: Sequence[Inspection], skip_bad: bool) -> None:
     if bad and not (skip_bad and usable):
-        raise CorpusError(f"{len(bad)} of {len(bad) + len(usable)} audio files cannot be used (listed above, the first "
-                          f"is {bad[0].entry.path}); mend them, or leave them out with --skip-bad")
+        raise CorpusError(
+            f"{len(bad)} of {len(bad) + len(usable)} audio files cannot be used (listed above, the first "
+            f"is {bad[0].entry.path}); mend them, or leave them out with --skip-bad"
+        )
 
 
 def _converted(root: Path, usable: Sequence[Inspection], folder: Path) -> Corpus:

@@ -44,8 +44,9 @@ def split(
     if transductive or protocol in SHARED_VALID:
         made = [replace(fold, transductive=True, ssl=corpus.utterances) for fold in made]
     if len({fold.name for fold in made}) < len(made):
-        raise CorpusError(f"session or speaker names differ in special characters only ({[f.name for f in made]}); "
-                          "rename them")
+        raise CorpusError(
+            f"session or speaker names differ in special characters only ({[f.name for f in made]}); rename them"
+        )
     for fold in made:
         check(fold, corpus)
     return made
@@ -60,8 +61,12 @@ def check(fold: Fold, corpus: Corpus) -> None:
     if not fold.transductive:
         apart += [("ssl", "valid"), ("ssl", "test")]
     for one, other in apart:
-        _refuse(fold, speakers[one] & speakers[other], f"speakers in both {one} and {other}",
-                "a speaker belongs to one session and one side only")
+        _refuse(
+            fold,
+            speakers[one] & speakers[other],
+            f"speakers in both {one} and {other}",
+            "a speaker belongs to one session and one side only",
+        )
     used = set(fold.train + fold.valid + fold.test)
     _refuse(fold, {u.id for u in set(corpus.utterances) - used}, "utterances in no split", "use the whole corpus")
     for name in SPLITS:
@@ -76,8 +81,10 @@ def _inner(sessions: dict[str, Utterances]) -> list[Fold]:
     """A fold a session; the next session (cyclic) selects, the others train."""
     names = list(sessions)
     if len(names) < 3:
-        raise CorpusError(f"protocol inner needs 3 sessions to train, select and test on, there are {len(names)} "
-                          f"({', '.join(names)}); empty the session column to group speakers, into 3 folds or more")
+        raise CorpusError(
+            f"protocol inner needs 3 sessions to train, select and test on, there are {len(names)} "
+            f"({', '.join(names)}); empty the session column to group speakers, into 3 folds or more"
+        )
     following = dict(zip(names, names[1:] + names[:1]))
     return [
         _fold(test, "inner", _others(sessions, test, following[test]), sessions[following[test]], sessions[test])
@@ -107,9 +114,7 @@ def _authors(sessions: dict[str, Utterances]) -> list[Fold]:
 
 def _oracle(sessions: dict[str, Utterances]) -> list[Fold]:
     """A fold a session, which is tested and selects at once: what selecting on the test set gives."""
-    return [
-        _fold(test, "oracle", _others(sessions, test), sessions[test], sessions[test]) for test in sessions
-    ]
+    return [_fold(test, "oracle", _others(sessions, test), sessions[test], sessions[test]) for test in sessions]
 
 
 PROTOCOLS: dict[str, Callable[[dict[str, Utterances]], list[Fold]]] = {
@@ -121,7 +126,7 @@ PROTOCOLS: dict[str, Callable[[dict[str, Utterances]], list[Fold]]] = {
 
 
 def _fold(name: str, protocol: str, train: Utterances, valid: Utterances, test: Utterances) -> Fold:
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", name)  # YAML reads 11_13 as a number
     return Fold(name, protocol, "pooled", False, train, valid, test, ssl=train)
 
 
@@ -134,8 +139,10 @@ def _pairs(sessions: dict[str, Utterances], protocol: str) -> dict[str, dict[str
     pairs = {session: _grouped(members, lambda utterance: utterance.speaker) for session, members in sessions.items()}
     for session, pair in pairs.items():
         if len(pair) != 2:
-            raise CorpusError(f"protocol {protocol} needs two speakers a session; session {session!r} has {len(pair)} "
-                              f"({', '.join(pair)}); use protocol inner")
+            raise CorpusError(
+                f"protocol {protocol} needs two speakers a session; session {session!r} has {len(pair)} "
+                f"({', '.join(pair)}); use protocol inner"
+            )
     return pairs
 
 
@@ -144,8 +151,10 @@ def _by_session(corpus: Corpus, n_folds: int, seed: int) -> dict[str, Utterances
     if not without:
         return _grouped(corpus.utterances, lambda utterance: utterance.session)
     if len(without) < len(corpus.utterances):
-        raise CorpusError(f"{len(without)} of {len(corpus.utterances)} utterances have no session ({some(without)}); "
-                          "give all of them one, or none")
+        raise CorpusError(
+            f"{len(without)} of {len(corpus.utterances)} utterances have no session ({some(without)}); "
+            "give all of them one, or none"
+        )
     group_of = group_speakers(corpus, n_folds, seed)
     return _grouped(corpus.utterances, lambda utterance: group_of[utterance.speaker])
 
@@ -162,8 +171,9 @@ def group_speakers(corpus: Corpus, n_groups: int, seed: int) -> dict[str, str]:
     for utterance in corpus.utterances:
         counts.setdefault(utterance.speaker, Counter())[utterance.emotion] += 1
     if not 2 <= n_groups <= len(counts):
-        raise CorpusError(f"{n_groups} folds of {len(counts)} speakers, expected 2 folds or more and no more than "
-                          "there are speakers")
+        raise CorpusError(
+            f"{n_groups} folds of {len(counts)} speakers, expected 2 folds or more and no more than there are speakers"
+        )
     speakers = sorted(counts)
     random.Random(seed).shuffle(speakers)
     groups: list[Counter[str]] = [Counter() for _ in range(n_groups)]

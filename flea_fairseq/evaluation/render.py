@@ -72,8 +72,11 @@ def page(
     means = [row for row in rows if row["fold"] == "mean"]
     by_fold = {key: [row for row in rows if row["system"] == key and row["fold"] != "mean"] for key in pooled}
     environment = Environment(
-        loader=PackageLoader("flea_fairseq.evaluation", ""), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("flea_fairseq.evaluation", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda value: "-" if value is None or value != value else f"{100 * value:.1f}"
     return environment.get_template("report.html.j2").render(

@@ -83,8 +83,9 @@ def read_fold(run: Path, name: str, protocol: str) -> dict:
     path = run / "folds" / name / "fold.json"
     fold = read_json(path, ("fold", "protocol", "score", "transductive", "hash"))
     if fold["protocol"] != protocol:
-        raise CorpusError(f"{path}: protocol {fold['protocol']!r}, but {run / 'run.json'} says {protocol!r}; "
-                          "run flea folds again")
+        raise CorpusError(
+            f"{path}: protocol {fold['protocol']!r}, but {run / 'run.json'} says {protocol!r}; run flea folds again"
+        )
     return fold
 
 
@@ -98,8 +99,10 @@ def read_score(run: Path, fold: dict, system: str, classes: Sequence[str], speak
     if predictions.classes != tuple(classes):
         raise CorpusError(f"{path}: classes {', '.join(predictions.classes)}, expected {', '.join(classes)} in order")
     if dict(zip(predictions.ids, predictions.truth)) != expected:
-        raise CorpusError(f"{path}: {len(predictions.ids)} utterances that are not the {len(expected)} of the fold's "
-                          "test.tsv with its labels; run flea evaluate again")
+        raise CorpusError(
+            f"{path}: {len(predictions.ids)} utterances that are not the {len(expected)} of the fold's "
+            "test.tsv with its labels; run flea evaluate again"
+        )
     by_speaker = fold["score"] == "mean_of_speakers"
     if by_speaker and not expected.keys() <= speakers.keys():
         raise CorpusError(f"{run / 'corpus.tsv'}: lacks utterances of fold {name}; run flea folds again")

@@ -82,8 +82,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     config = _plain(content.get("cfg")) or _namespace_config(content.get("args"))
     model = config.get("model") or {}
     if model.get("encoder_config"):  # flea_classifier: the shape of the encoder is stored with it
-        state = {name.removeprefix("encoder."): value for name, value in content["model"].items()
-                 if name.startswith("encoder.")}
+        state = {
+            name.removeprefix("encoder."): value
+            for name, value in content["model"].items()
+            if name.startswith("encoder.")
+        }
         head = {name: value for name, value in content["model"].items() if not name.startswith("encoder.")}
         shape = EncoderConfig.from_dict(json.loads(model["encoder_config"]), str(path))
         return Checkpoint(path, shape, state, head, model)
@@ -122,7 +125,9 @@ def load_state(module: torch.nn.Module, state: State, path: Path) -> None:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:600]
-        raise CheckpointError(f"{path}: its parameters do not fit the model that its config describes: {detail}") from error
+        raise CheckpointError(
+            f"{path}: its parameters do not fit the model that its config describes: {detail}"
+        ) from error
 
 
 def load_tensors(path: Path) -> typing.Any:
@@ -158,8 +163,8 @@ def strip_training_state(source: Path, output: Path) -> None:
 def repair_last(save_dir: str | Path) -> None:
     """Make sure that fairseq resumes from a whole file.
 
-    fairseq writes `checkpoint_last.pt` as a plain copy, so a process killed in that moment leaves half of it. The newest
-    whole checkpoint takes its place; where there is none, training starts anew. Both are named in the log.
+    fairseq writes `checkpoint_last.pt` as a plain copy, so a process killed in that moment leaves half of it. The
+    newest whole checkpoint takes its place; where there is none, training starts anew. Both are named in the log.
     """
     last = Path(save_dir) / "checkpoint_last.pt"
     if not last.exists() or is_whole(last):

@@ -23,7 +23,7 @@ BLOCK = 1 << 16  # bytes; at most so many are lost where a connection breaks
 
 
 def fetch(name: str, folder: Path | None = None, url: str | None = None, sha256: str | None = None) -> Path:
-    """The path of a model file, which is downloaded if it is not in the folder yet ($FLEA_CACHE, ~/.cache/flea_fairseq).
+    """The path of a model file, downloaded if it is not in the folder yet ($FLEA_CACHE, ~/.cache/flea_fairseq).
 
     The publisher gives no checksums: what arrives first is recorded in the folder's `weights.lock`, and the file is
     compared with that whenever it is asked for again; sha256, where given, is compared as well. A file that somebody
@@ -62,8 +62,8 @@ def _check(name: str, file: Path, path: Path, origin: str, expected: str | None)
         files.write_text(lock, "".join(f"{key}  {value}\n" for key, value in sorted(recorded.items())))
     elif recorded[name].split()[0] != found:
         raise FetchError(
-            f"{file}: sha256 is {found}, but {lock} recorded {recorded[name].split()[0]}: the file has changed; {remedy}, "
-            f"or, if you trust the new one, delete the line of {name} in {lock}"
+            f"{file}: sha256 is {found}, but {lock} recorded {recorded[name].split()[0]}: the file has changed; "
+            f"{remedy}, or, if you trust the new one, delete the line of {name} in {lock}"
         )
 
 

@@ -37,8 +37,9 @@ class FleaClassifierConfig(FairseqDataclass):
     encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of skipping a transformer layer"})
     dropout_input: float = field(default=0.0, metadata={"help": "before the transformer"})
     pooling_dropout: float = field(default=0.1, metadata={"help": "on the frames before pooling"})
-    encoder_config: str = field(default="", metadata={"help": "filled in: the encoder's shape, so that a checkpoint"
-                                                              " needs no other file"})
+    encoder_config: str = field(
+        default="", metadata={"help": "filled in: the encoder's shape, so that a checkpoint needs no other file"}
+    )
     classes: List[str] = field(default_factory=list, metadata={"help": "filled in from the task's dict.emo.txt"})
     seed: int = II("common.seed")
 
@@ -69,7 +70,7 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
 
     @classmethod
     def build_model(cls, cfg: FleaClassifierConfig, task) -> "FleaClassifier":
-        """Called by fairseq. The task then copies what a later load needs from `stored_config` into fairseq's config."""
+        """Called by fairseq. The task copies `stored_config` into fairseq's config, for later loads."""
         if not cfg.init_checkpoint:
             raise CheckpointError("model.init_checkpoint is empty: name the encoder to start from")
         checkpoint = read_checkpoint(cfg.init_checkpoint)

@@ -27,8 +27,10 @@ HEAD = ("final_proj.weight", "final_proj.bias", "label_embs_concat")
 class FleaHubertConfig(HubertConfig):
     init_checkpoint: str = field(
         default="",
-        metadata={"help": "start from these weights: fairseq .pt of any K, Hugging Face folder, flea_classifier"
-                          " (empty: random weights of the shape given here)"},
+        metadata={
+            "help": "start from these weights: fairseq .pt of any K, Hugging Face folder, flea_classifier"
+            " (empty: random weights of the shape given here)"
+        },
     )
     fresh_head: bool = field(
         default=False, metadata={"help": "draw a new prediction head even where the checkpoint's has the same K"}
@@ -53,7 +55,13 @@ def check_shape(checkpoint: Checkpoint, cfg: FleaHubertConfig, normalize: bool) 
 
 
 def _setting(value) -> str:
-    return f"'{list(value)}'" if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        f"'{list(value)}'"
+        if isinstance(value, tuple)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 @register_model("flea_hubert", dataclass=FleaHubertConfig)
@@ -91,14 +99,18 @@ class FleaHubertModel(SeededForward, HubertModel):
     def warm_start(self, checkpoint: Checkpoint, fresh_head: bool) -> None:
         """Take the encoder's weights, and the prediction head's where it fits and a fresh one is not asked for."""
         own = self.state_dict()
-        head = {} if fresh_head else {name: checkpoint.head_state[name] for name in HEAD if name in checkpoint.head_state}
+        head = (
+            {} if fresh_head else {name: checkpoint.head_state[name] for name in HEAD if name in checkpoint.head_state}
+        )
         if len(head) < len(HEAD) or any(head[name].shape != own[name].shape for name in HEAD):
             head = {name: own[name] for name in HEAD}
             logger.info("new prediction head for %s label(s)", sum(self.num_classes))
         try:
             self.load_state_dict({**checkpoint.encoder_state, **head}, strict=True)
         except RuntimeError as error:
-            raise CheckpointError(f"{checkpoint.path}: does not fit flea_hubert: {' '.join(str(error).split())[:600]}") from error
+            raise CheckpointError(
+                f"{checkpoint.path}: does not fit flea_hubert: {' '.join(str(error).split())[:600]}"
+            ) from error
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""`flea_pretraining`: fairseq's HuBERT pretraining task with crops and masks that a resumed or repeated run draws alike."""
+"""`flea_pretraining`: fairseq's HuBERT pretraining with crops and masks that a resumed run draws alike."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,10 @@ class FleaPretrainingConfig(HubertPretrainingConfig):
 
 @register_task("flea_pretraining", dataclass=FleaPretrainingConfig)
 class FleaPretrainingTask(HubertPretrainingTask):
-    """Reads the same files as `hubert_pretraining` and gives the same batches, but for where crops start; also tells the model which utterances they are, for its masks."""
+    """Reads the same files as `hubert_pretraining` and gives the same batches, but for where crops start.
+
+    It also tells the model which utterances they are, for its masks.
+    """
 
     @classmethod
     def setup_task(cls, cfg: FleaPretrainingConfig, **kwargs) -> "FleaPretrainingTask":

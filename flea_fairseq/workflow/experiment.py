@@ -119,7 +119,9 @@ def _value(value: Any) -> str:
 def _change(values: dict, change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key:
-        raise ExperimentError(f"--set {change!r}: expected key=value, such as clusters=100 or settings.finetune.optimization.max_epoch=2")
+        raise ExperimentError(
+            f"--set {change!r}: expected key=value, such as clusters=100 or settings.finetune.optimization.max_epoch=2"
+        )
     *parents, last = key.split(".", 2) if key.startswith("settings.") else key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})

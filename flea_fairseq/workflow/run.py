@@ -1,18 +1,19 @@
 """A whole experiment: every phase for every fold, as a Snakemake graph that resumes where it stopped."""
 
+import fcntl
 import importlib.util
 import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from flea_fairseq.data.files import write_text
 from flea_fairseq.errors import ExperimentError
@@ -45,16 +46,32 @@ def run(
     if not corpus.is_dir():
         raise ExperimentError(f"{corpus}: no such folder; --corpus names the root of the recordings")
     output.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(output / ".lock", timeout=0):  # let go by the system even if the process is killed
-            graph = graph_config(plan, corpus.resolve())
-            snakemake(output, {**graph, "folds": []}, "prepare", cores, False)
-            graph["folds"] = chosen_folds(plan, output)
-            write_changed(output / "run.json", json.dumps({**provenance(plan, corpus), "folds": graph["folds"]}, indent=2) + "\n")
-            snakemake(output, graph, "all", cores, dry_run)
-    except Timeout as error:
-        raise ExperimentError(f"{output}: another `flea run` is at work there; wait for it or name another --output") from error
+    with alone(output) as lock:
+        graph = graph_config(plan, corpus.resolve())
+        snakemake(output, {**graph, "folds": []}, "prepare", cores, False, lock)
+        graph["folds"] = chosen_folds(plan, output)
+        facts = {**provenance(plan, corpus), "folds": graph["folds"]}
+        write_changed(output / "run.json", json.dumps(facts, indent=2) + "\n")
+        snakemake(output, graph, "all", cores, dry_run, lock)
     return output / "results.json"
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[int]:
+    """Hold the folder; gives the lock's file descriptor, which Snakemake inherits.
+
+    The system lets go of it when the last process that holds it ends, however that happens: a killed run leaves no
+    stale lock, and as long as steps that outlived it are at work nobody else starts them again.
+    """
+    with open(output / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ExperimentError(
+                f"{output}: another `flea run`, or steps of one that was killed, are at work there; wait for them, "
+                "or name another --output"
+            ) from None
+        yield file.fileno()
 
 
 def require_snakemake() -> None:
@@ -79,7 +96,9 @@ def graph_config(plan: Experiment, corpus: Path) -> dict:
     spans = str(corpus / plan.spans) if plan.spans else ""
     encoder, kmeans = (fetched(name) for name in (plan.encoder, plan.first_units.kmeans))
     if encoder and not kmeans:
-        raise ExperimentError("first_units.kmeans: a pretrained encoder needs the k-means model of its units, such as hubert-km500")
+        raise ExperimentError(
+            "first_units.kmeans: a pretrained encoder needs the k-means model of its units, such as hubert-km500"
+        )
     values["first_units"]["kmeans"] = kmeans
     return {**values, "encoder": encoder, "corpus": str(corpus), "spans": spans, "phase_settings": settings}
 
@@ -125,25 +144,29 @@ def write_changed(path: Path, text: str) -> None:
         write_text(path, text)
 
 
-def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool) -> None:
+def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool, lock: int) -> None:
     """Run Snakemake to a target, as a progress bar over steps. Raises ExperimentError for a failed step."""
     write_text(output / "graph.json", json.dumps(graph, indent=1) + "\n")
+    triggers = ["--rerun-triggers", "mtime", "params", "input"]
     command = [sys.executable, "-m", "snakemake", target, "--snakefile", str(SNAKEFILE), "--directory", str(output),
                "--configfile", str(output / "graph.json"), "--cores", str(cores), "--rerun-incomplete", "--nolock",
-               "--nocolor", "--rerun-triggers", "mtime", "params", "input", *(["--dry-run"] if dry_run else [])]  # fmt: skip
+               "--nocolor", *triggers, *(["--dry-run"] if dry_run else [])]  # fmt: skip
     own = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
     lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                          env=environment) as process:  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
+        pass_fds=[lock], start_new_session=True,
+    )  # fmt: skip
+    with process:
         try:
             if dry_run:
                 lines.extend(process.stdout)
                 print("".join(lines))
             else:
                 follow(process.stdout, lines, output)
-        except BaseException:
-            process.terminate()
+        except BaseException:  # Ctrl-C or SIGTERM: Snakemake alone would wait for its steps to end
+            os.killpg(process.pid, signal.SIGKILL)
             raise
     write_text(output / "logs" / f"snakemake_{target}.log", "".join(lines))
     if process.returncode != 0:

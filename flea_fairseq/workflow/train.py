@@ -40,7 +40,10 @@ def train(
     """
     from flea_fairseq.models.checkpoints import strip_training_state  # torch and fairseq: seconds
 
-    overrides = list(settings) + [override("task.data", data.resolve()), override("checkpoint.save_dir", run_dir.resolve())]
+    overrides = list(settings) + [
+        override("task.data", data.resolve()),
+        override("checkpoint.save_dir", run_dir.resolve()),
+    ]
     if labels is not None:
         overrides.append(override("task.label_dir", labels.resolve()))
     if init is not None:
@@ -60,7 +63,9 @@ def _inputs(config: Path, data: Path, labels: Path | None, init: Path | None, ov
     files += [] if labels is None else [*sorted(labels.glob("*.km*")), *sorted(labels.glob("dict.*.txt"))]
     files += [] if init is None or init.is_dir() else [init]
     if not config.is_file():
-        raise ExperimentError(f"{config}: no such config; --config-dir names the folder, --config the file without .yaml")
+        raise ExperimentError(
+            f"{config}: no such config; --config-dir names the folder, --config the file without .yaml"
+        )
     return {"settings": list(overrides), "files": {str(path): sha256(path) for path in files}}
 
 
@@ -75,7 +80,9 @@ def _keep_or_clear(run_dir: Path, inputs: dict) -> None:
 
 def _run(command: Sequence[str], run_dir: Path) -> None:
     log = run_dir / "train.log"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
         try:
             with open(log, "a", encoding="utf-8") as file:
                 _follow(_copy(process.stdout, file), run_dir)

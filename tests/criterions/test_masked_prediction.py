@@ -34,7 +34,9 @@ def build(label_sets, **changes):
     task_cfg = HubertPretrainingConfig(sample_rate=16000, label_rate=50.0)
     torch.manual_seed(0)
     peer = HubertModel(OmegaConf.structured(HubertConfig(**{**SHAPE, **changes})), task_cfg, dictionaries)
-    ours = FleaHubertModel(OmegaConf.structured(FleaHubertConfig(**{**SHAPE, **changes}, seed=1)), task_cfg, dictionaries)
+    ours = FleaHubertModel(
+        OmegaConf.structured(FleaHubertConfig(**{**SHAPE, **changes}, seed=1)), task_cfg, dictionaries
+    )
     ours.load_state_dict(peer.state_dict())
     return peer.train(), ours.train()
 

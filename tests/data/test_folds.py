@@ -34,9 +34,7 @@ def test_a_fold_written_out(corpus, tmp_path):
     written = contents(tmp_path / "folds/s3")
     facts = json.loads(written.pop("fold.json"))
     train = (
-        "/data\n"
-        "wav/cid_sad.wav\t16000\nwav/cid_happy.wav\t32000\n"
-        "wav/dot_sad.wav\t16000\nwav/dot_happy.wav\t32000\n"
+        "/data\nwav/cid_sad.wav\t16000\nwav/cid_happy.wav\t32000\nwav/dot_sad.wav\t16000\nwav/dot_happy.wav\t32000\n"
     )
     assert written == {
         "train.tsv": train,

@@ -99,8 +99,14 @@ def test_units_are_fairseqs(tmp_path):
 
 @pytest.mark.parametrize(
     "text, message",
-    [("", ": the file"), ("1 2\n\n", ":2: an utterance without units"), ("1 2\n1 x\n", ":2: '1 x' are not units"),
-     ("1 2.0\n", ":1: '1 2.0' are not"), ("1 -2\n", ":1: units must be"), ("1 " + "9" * 30 + "\n", ":1: ")],
+    [
+        ("", ": the file"),
+        ("1 2\n\n", ":2: an utterance without units"),
+        ("1 2\n1 x\n", ":2: '1 x' are not units"),
+        ("1 2.0\n", ":1: '1 2.0' are not"),
+        ("1 -2\n", ":1: units must be"),
+        ("1 " + "9" * 30 + "\n", ":1: "),
+    ],
 )
 def test_unit_errors(tmp_path, text, message):
     assert refused(m.read_units, tmp_path / "x.km", text).startswith(message)
@@ -123,8 +129,14 @@ def test_dictionary_is_fairseqs(tmp_path):
 
 @pytest.mark.parametrize(
     "text, message",
-    [("", ": the file"), ("sad\n", ":1: 'sad'"), ("sad x\n", ":1: 'sad x'"), ("a 1\na 1\n", ":2: symbol 'a'"),
-     ("<unk> 1\n", ":1: symbol '<unk>'"), ("very sad 1\n", ":1: label 'very sad'")],
+    [
+        ("", ": the file"),
+        ("sad\n", ":1: 'sad'"),
+        ("sad x\n", ":1: 'sad x'"),
+        ("a 1\na 1\n", ":2: symbol 'a'"),
+        ("<unk> 1\n", ":1: symbol '<unk>'"),
+        ("very sad 1\n", ":1: label 'very sad'"),
+    ],
 )
 def test_dictionary_errors(tmp_path, text, message):
     assert refused(m.read_dictionary, tmp_path / "dict.txt", text).startswith(message)

@@ -100,7 +100,7 @@ def test_transductive_changes_only_what_unsupervised_steps_hear(protocol, expect
 
 def test_fold_names_are_safe_file_names():
     corpus = corpus_of(replace(u, session=f"{u.session}/x+1") for u in five_by_two().utterances)
-    assert [fold.name for fold in split(corpus)] == ["A_x_1", "B_x_1", "C_x_1", "D_x_1", "E_x_1"]
+    assert [fold.name for fold in split(corpus)] == ["A-x-1", "B-x-1", "C-x-1", "D-x-1", "E-x-1"]
     clash = corpus_of(
         replace(u, session={"A": "x+", "B": "x/"}.get(u.session, u.session)) for u in five_by_two().utterances
     )

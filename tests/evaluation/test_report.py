@@ -59,10 +59,12 @@ def test_results_are_means_over_folds(tmp_path, score):
         for fold in ("S1", "S2"):
             truth, predicted, speakers = made[system, fold]
             parts = [np.full(len(truth), True)] if score == "pooled" else [speakers == s for s in sorted(set(speakers))]
-            values.append([
-                np.mean([f(truth[part], predicted[part]) for part in parts])
-                for f in (balanced_accuracy_score, accuracy_score)
-            ])
+            values.append(
+                [
+                    np.mean([f(truth[part], predicted[part]) for part in parts])
+                    for f in (balanced_accuracy_score, accuracy_score)
+                ]
+            )
             row = next(r for r in rows if (r["system"], r["fold"]) == (system, fold))
             assert [row["ua"], row["wa"]] == pytest.approx(values[-1], abs=1e-6)
             assert (row["protocol"], row["seed"], row["n"]) == ("inner", 3, len(truth))

@@ -81,9 +81,7 @@ def corpus(write_split, tmp_path) -> dict[str, Path]:
     }
     write_units(paths["train_units"], [np.full(20, i) for i in range(4)])
     # sad: its first 5 frames right (neutral), the next 5 wrong, the last 10 right; neutral: right; angry: half right
-    write_units(
-        paths["units"], [np.repeat([2, 0, 3], [5, 5, 10]), np.full(20, 2), np.repeat([0, 1], 10)]
-    )
+    write_units(paths["units"], [np.repeat([2, 0, 3], [5, 5, 10]), np.full(20, 2), np.repeat([0, 1], 10)])
     paths["spans"].write_text(rttm("test0", 0.2, 0.25, "sad") + rttm("test2", 0, 1, "angry"))
     return paths
 

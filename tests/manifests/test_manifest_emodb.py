@@ -53,11 +53,11 @@ def test_sessions_are_pairs_of_a_man_and_a_woman(emodb, tmp_path, run_script):
 
 def test_folds_of_the_real_corpus(emodb, tmp_path, run_script):
     assert run_script("emodb", emodb).returncode == 0
-    assert folds(tmp_path / "out/corpus.tsv", tmp_path / "folds") == ["03_08", "10_09", "11_13", "12_14", "15_16"]
+    assert folds(tmp_path / "out/corpus.tsv", tmp_path / "folds") == ["03-08", "10-09", "11-13", "12-14", "15-16"]
     tested = Counter()
     for folder in (path.parent for path in (tmp_path / "folds").glob("*/fold.json")):
         manifest = read_manifest(folder / "test.tsv")
-        assert {Path(name).name[:2] for name in manifest.names} == set(folder.name.split("_"))
+        assert {Path(name).name[:2] for name in manifest.names} == set(folder.name.split("-"))
         assert soundfile.info(manifest.paths()[0]).frames == manifest.frames[0]
         tested.update(read_labels(folder / "test.emo"))
     assert tested == {"angry": 127, "neutral": 79, "happy": 71, "sad": 62}

@@ -11,7 +11,13 @@ from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import OmegaConf
 
 from flea_fairseq.errors import CheckpointError
-from flea_fairseq.models.checkpoints import load_classifier, load_encoder, load_tensors, read_checkpoint, strip_training_state
+from flea_fairseq.models.checkpoints import (
+    load_classifier,
+    load_encoder,
+    load_tensors,
+    read_checkpoint,
+    strip_training_state,
+)
 from flea_fairseq.models.flea_hubert import FleaHubertConfig, FleaHubertModel
 
 SHAPE = dict(
@@ -44,7 +50,10 @@ def fairseq_checkpoint(tmp_path):
     model = HubertModel(cfg, Task(50).cfg, Task(50).dictionaries)
     state = {
         "args": None,
-        "cfg": {"model": {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "hubert"}, "task": {"normalize": False, "data": "/gone"}},
+        "cfg": {
+            "model": {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "hubert"},
+            "task": {"normalize": False, "data": "/gone"},
+        },
         "model": model.state_dict(),
         "task_state": {"dictionaries": Task(50).dictionaries},
         "optimizer_history": [{"num_updates": 3}],
@@ -87,7 +96,9 @@ def test_the_head_is_kept_for_the_same_k_and_drawn_anew_for_another(fairseq_chec
 def test_a_warm_start_from_a_hugging_face_folder(hugging_face_folder):
     model = build(50, hugging_face_folder)
     encoder = load_encoder(hugging_face_folder)
-    assert torch.equal(model.mask_emb, encoder.mask_emb) and torch.equal(model.layer_norm.weight, encoder.layer_norm.weight)
+    assert torch.equal(model.mask_emb, encoder.mask_emb) and torch.equal(
+        model.layer_norm.weight, encoder.layer_norm.weight
+    )
 
 
 def test_a_wrong_shape_names_the_settings_to_give(fairseq_checkpoint):
@@ -108,7 +119,11 @@ class Hostile:
 def test_a_hostile_checkpoint_is_refused_and_runs_nothing(tmp_path, fairseq_checkpoint):
     state = load_tensors(fairseq_checkpoint[0])
     torch.save({**state, "extra_state": Hostile(tmp_path / "created")}, tmp_path / "new.pt")
-    torch.save({**state, "extra_state": Hostile(tmp_path / "created")}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save(
+        {**state, "extra_state": Hostile(tmp_path / "created")},
+        tmp_path / "old.pt",
+        _use_new_zipfile_serialization=False,
+    )
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "created")))
     for name in ("new.pt", "old.pt", "plain.pt"):
         with pytest.raises(CheckpointError, match="refused"):

@@ -40,7 +40,7 @@ def test_every_layer_equals_torchaudio(hugging_face_folder, real_waveform):
 
 def test_a_padded_batch_equals_each_utterance_alone(hugging_face_folder, real_waveform):
     encoder = load_encoder(hugging_face_folder)
-    parts = [real_waveform[:30000], real_waveform[30000:47777], real_waveform[60000:60400 + 320 * 3 + 7]]
+    parts = [real_waveform[:30000], real_waveform[30000:47777], real_waveform[60000 : 60400 + 320 * 3 + 7]]
     batch = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
     with torch.no_grad():
         x, frames = encoder(batch, torch.tensor([len(part) for part in parts]))

@@ -19,7 +19,9 @@ def test_attention_is_equations_2_and_3():
         expected = [math.exp(s) / total for s in scores]
         assert torch.allclose(weights[b], torch.tensor(expected, dtype=torch.double), atol=1e-7)
         for d in range(5):
-            assert math.isclose(vector[b, d].item(), sum(a * x[b, t, d].item() for t, a in enumerate(expected)), abs_tol=1e-6)
+            assert math.isclose(
+                vector[b, d].item(), sum(a * x[b, t, d].item() for t, a in enumerate(expected)), abs_tol=1e-6
+            )
 
 
 def test_the_weight_starts_from_the_unit_interval():
@@ -34,7 +36,9 @@ def test_padding_has_no_weight():
         vector, weights = pooling(x, padding)
         assert torch.equal(weights[1, 4:], torch.zeros(2))
         alone, alone_weights = pooling(x[1:, :4], None)
-        assert torch.allclose(vector[1], alone[0], atol=1e-6) and torch.allclose(weights[1, :4], alone_weights[0], atol=1e-6)
+        assert torch.allclose(vector[1], alone[0], atol=1e-6) and torch.allclose(
+            weights[1, :4], alone_weights[0], atol=1e-6
+        )
 
 
 def test_mean_is_the_average():

@@ -83,7 +83,12 @@ def test_two_processes_train(fold_folder, pretrained, finetuned, tmp_path, phase
         method = f"distributed_training.distributed_init_method='tcp://127.0.0.1:{free.getsockname()[1]}'"
     overrides = PRETRAIN if phase == "pretrain" else finetune(pretrained)
     processes = [
-        start(phase, fold_folder, tmp_path, [*overrides, *TWO_PROCESSES, method, f"distributed_training.distributed_rank={rank}"])
+        start(
+            phase,
+            fold_folder,
+            tmp_path,
+            [*overrides, *TWO_PROCESSES, method, f"distributed_training.distributed_rank={rank}"],
+        )
         for rank in range(2)
     ]
     finish(*processes)

@@ -12,7 +12,7 @@ OURS_ONLY = ["~model.init_checkpoint", "~model.fresh_head", "~criterion.alpha", 
 def losses(run_dir) -> list[float]:
     """The training losses that fairseq logged, in bits."""
     lines = (run_dir / "out.log").read_text().splitlines()
-    return [float(json.loads(line[line.index("{"):])["loss"]) for line in lines if "[train_inner]" in line]
+    return [float(json.loads(line[line.index("{") :])["loss"]) for line in lines if "[train_inner]" in line]
 
 
 @pytest.mark.parametrize("labels", ["[km50]", "[km50,km100]"])
@@ -23,7 +23,9 @@ def test_fairseqs_own_hubert_trains_on_our_files(fold_folder, tmp_path, labels):
     finish(start("pretrain", fold_folder, tmp_path / "run", overrides, user_dir=False))
     found = losses(tmp_path / "run")
     assert len(found) == 6 and found[-1] < found[0]
-    assert weights(tmp_path / "run/checkpoint_last.pt")["label_embs_concat"].size(0) == (54 if labels == "[km50]" else 158)
+    assert weights(tmp_path / "run/checkpoint_last.pt")["label_embs_concat"].size(0) == (
+        54 if labels == "[km50]" else 158
+    )
 
 
 @pytest.mark.parametrize("labels", ["[km50]", "[km50,km100]"])

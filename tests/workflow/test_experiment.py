@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.workflow, pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11")]
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11"),
+]
 
 from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: E402
 
@@ -72,8 +75,8 @@ def test_what_does_not_fit_is_refused_with_the_file_and_the_value(tmp_path, text
 
 @pytest.mark.parametrize(
     "value",
-    ["", "a b", "it's", 'say "x"', "[(64,10,5)] + [(64,3,2)] * 4", "a,b", "$(touch x); `y`", "-x", "C:\\dir", "null", "1",
-     True, None, 0.002, 1e-06, [1, 0.5], ["km50", "km100"], "choice(1,2)"],
+    ["", "a b", "it's", 'say "x"', "[(64,10,5)] + [(64,3,2)] * 4", "a,b", "$(touch x); `y`", "-x", "C:\\dir", "null",
+     "1", True, None, 0.002, 1e-06, [1, 0.5], ["km50", "km100"], "choice(1,2)"],
 )  # fmt: skip
 def test_hydra_reads_back_the_value_that_was_given(value):
     parsed = OverridesParser.create().parse_override(override("a.b", value))

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.workflow, pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11")]
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 MICRO = [
@@ -26,7 +29,9 @@ MICRO = [
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("speech") / "corpus with 'a quote' and; spaces"
-    subprocess.run([sys.executable, str(ROOT / "examples/demo/make_corpus.py"), str(folder), "--sentences", "2"], check=True)
+    subprocess.run(
+        [sys.executable, str(ROOT / "examples/demo/make_corpus.py"), str(folder), "--sentences", "2"], check=True
+    )
     return folder
 
 
@@ -36,11 +41,12 @@ def output(tmp_path_factory) -> Path:
 
 
 def start(corpus: Path, output: Path, *changes: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "flea_fairseq", "run", str(ROOT / "examples/demo/experiment.yaml"), "--corpus", str(corpus),
-               "--output", str(output), "--cores", "2"]  # fmt: skip
+    experiment = str(ROOT / "examples/demo/experiment.yaml")
+    where = ["--corpus", str(corpus), "--output", str(output), "--cores", "2"]
+    command = [sys.executable, "-m", "flea_fairseq", "run", experiment, *where]
     for change in (*MICRO, *changes):
         command += ["--set", change]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def run(corpus: Path, output: Path, *changes: str) -> tuple[set[str], str]:
@@ -58,8 +64,12 @@ def test_killed_run_resumes_and_finishes(corpus, output):
     while time.time() < deadline and not list(output.glob("models/*/tapt_pretrain/run/train.log")):
         time.sleep(0.05)
     assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
+    graph = int(subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout)
+    process.kill()
     process.wait()
+    refused = start(corpus, output)  # Snakemake and its steps live on, and hold the folder
+    assert "are at work there" in refused.communicate(timeout=60)[1] and refused.returncode == 1
+    os.killpg(graph, signal.SIGKILL)
     assert not (output / "results.json").exists()
     steps, printed = run(corpus, output)
     assert "Ses03/extract_first_ssl" not in steps and "Ses03/tapt_pretrain" in steps

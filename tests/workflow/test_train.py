@@ -1,8 +1,8 @@
 """`flea train`: fairseq in its own process; what is kept, what is cleared, and what an error says."""
 
 import pytest
-from support import TINY_CONV
 from fairseq_runs import ROOT
+from support import TINY_CONV
 
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.checkpoints import load_tensors
@@ -17,8 +17,8 @@ def settings(updates: int) -> list[str]:
 
 
 def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
-    train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run", labels=fold_folder,
-          settings=settings(2))  # fmt: skip
+    train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run",
+          labels=fold_folder, settings=settings(2))  # fmt: skip
     content = load_tensors(tmp_path / "model.pt")
     assert "last_optimizer_state" not in content and content["cfg"]["model"]["encoder_embed_dim"] == 16
     assert (tmp_path / "run/checkpoint_last.pt").exists()

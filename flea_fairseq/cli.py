@@ -207,7 +207,8 @@ def user_dir() -> None:
 
 def main() -> None:
     """Entry point of `flea`."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended too
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was started is ended too
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|fairseq")
     warnings.filterwarnings("ignore", category=SyntaxWarning)
     flea(prog_name="flea")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from flea_fairseq.data.files import sha256, write_text
 from flea_fairseq.errors import ExperimentError
+from flea_fairseq.models.checkpoints import fingerprint, strip_training_state
 from flea_fairseq.workflow.experiment import override
 
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
@@ -38,8 +39,6 @@ def train(
     The model is the best by the config's metric where there is one, else the last.
     Raises ExperimentError with the last lines of the log if fairseq fails.
     """
-    from flea_fairseq.models.checkpoints import strip_training_state  # torch and fairseq: seconds
-
     overrides = list(settings) + [
         override("task.data", data.resolve()),
         override("checkpoint.save_dir", run_dir.resolve()),
@@ -61,12 +60,12 @@ def _inputs(config: Path, data: Path, labels: Path | None, init: Path | None, ov
     """Everything that the result depends on, by content."""
     files = [config, *sorted(data.glob("*.tsv")), *sorted(data.glob("*.emo")), *sorted(data.glob("dict.*.txt"))]
     files += [] if labels is None else [*sorted(labels.glob("*.km*")), *sorted(labels.glob("dict.*.txt"))]
-    files += [] if init is None or init.is_dir() else [init]
     if not config.is_file():
         raise ExperimentError(
             f"{config}: no such config; --config-dir names the folder, --config the file without .yaml"
         )
-    return {"settings": list(overrides), "files": {str(path): sha256(path) for path in files}}
+    hashes = {str(path): sha256(path) for path in files}
+    return {"settings": list(overrides), "files": hashes, "init": fingerprint(init) if init else None}
 
 
 def _keep_or_clear(run_dir: Path, inputs: dict) -> None:

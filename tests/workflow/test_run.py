@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import joblib
+import numpy as np
 import pytest
+from sklearn.cluster import MiniBatchKMeans
 
 pytestmark = [
     pytest.mark.workflow,
@@ -99,6 +102,22 @@ def test_a_failing_step_is_named_with_the_end_of_its_log(corpus, output, tmp_pat
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "step train failed" in errors and "no_such_key" in errors and "Traceback" not in errors
+
+
+def test_a_pretrained_encoder_takes_the_place_of_the_first_model(corpus, output, tmp_path, hugging_face_folder):
+    """As on IEMOCAP: first units by a scikit-learn k-means model of a layer; phases 1a and 2 start from the encoder."""
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((200, 64), dtype=np.float32)
+    joblib.dump(MiniBatchKMeans(8, n_init=1).fit(frames), tmp_path / "km.bin")
+    shape = {"encoder_layers": 3, "encoder_embed_dim": 64, "encoder_ffn_embed_dim": 128, "conv_pos": 16,
+             "conv_pos_groups": 4, "conv_feature_layers": "'[(32,10,5)] + [(32,3,2)]*4 + [(32,2,2)]*2'"}  # fmt: skip
+    changes = [f"settings.pretrain.model.{key}={value}" for key, value in shape.items()]
+    changes += [f"encoder={hugging_face_folder}", f"first_units.kmeans={tmp_path / 'km.bin'}", "first_units.layer=3"]
+    steps, _ = run(corpus, tmp_path / "run", *changes)
+    assert "Ses03/extract_first_ssl" in steps and "Ses03/kmeans_first" not in steps and "Ses03/kmeans_tapt" in steps
+    assert len((tmp_path / "run/units/Ses03/first/dict.km.txt").read_text().splitlines()) == 8
+    inputs = json.loads((tmp_path / "run/models/Ses03/align/run/inputs.json").read_text())
+    assert any(str(hugging_face_folder) in setting for setting in inputs["settings"])
 
 
 def test_an_unknown_fold_and_a_missing_corpus_are_said_in_one_line(corpus, output):

@@ -46,7 +46,7 @@ def flea() -> None:
     "--output", type=PATH, required=True, help="Folder for everything that is made; a second run goes on there."
 )
 @click.option("--cores", type=click.IntRange(min=1), default=1, help="CPU cores: folds run side by side.")
-@click.option("--dry-run", is_flag=True, help="Only print the steps.")
+@click.option("--dry-run", is_flag=True, help="Only print the steps (after reading and splitting the corpus).")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment file.")
 def run(experiment, corpus, output, cores, dry_run, changes) -> None:
     """Run every phase of an experiment for every fold, and report."""

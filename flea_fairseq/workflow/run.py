@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,9 +134,22 @@ def provenance(plan: Experiment, corpus: Path) -> dict:
         "corpus": corpus.resolve().name,
         "systems": [{"key": key, "title": title} for key, title in SYSTEMS.items()],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "hardware": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "hardware": hardware(),
         "experiment": asdict(plan),
     }
+
+
+def hardware() -> str:
+    """Processor, cores and GPUs, as far as Linux tells."""
+    try:
+        models = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        models = []
+    parts = [f"{(models or [platform.machine()])[0].strip()}, {os.cpu_count()} cores"]
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        parts += subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
+    return ", ".join(part.strip() for part in parts if part.strip())
 
 
 def write_changed(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ found=$(version "$python") || fail "$python does not run"
 pins=constraints/py$(echo "$found" | tr -d .).txt
 [ -f "$pins" ] || fail "Python $found is not supported ($python); use 3.12, 3.11 or 3.10"
 
-stamp=$(cat "$pins" setup.py venv.sh | cksum)-$found
+stamp=$(cat "$pins" setup.py venv.sh | cksum)-$found-$(pwd)/$folder
 [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$stamp" ] && exit 0
 
 # Everything that can be known to fail is said before anything is downloaded.

@@ -44,10 +44,10 @@ class EmotionCrossEntropy(FairseqCriterion):
         """sample: a batch of EmotionDataset. Returns the summed loss, the utterances (or their weight), the log."""
         logits = model(**sample["net_input"])["logits"].float()
         target = sample["target"]
-        loss = F.cross_entropy(
-            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
-        )
-        size = target.numel() if self.class_weights is None else float(self.class_weights[target].sum())
+        # fairseq halves and moves a model, but not always a criterion
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
+        loss = F.cross_entropy(logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum")
+        size = target.numel() if weights is None else float(weights[target].sum())
         classes = logits.size(1)
         cells = torch.bincount(target * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
         log = {CELL.format(i, j): cells[i, j] for i in range(classes) for j in range(classes)}

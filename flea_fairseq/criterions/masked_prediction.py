@@ -70,14 +70,18 @@ class MaskedPrediction(FairseqCriterion):
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict]) -> None:
-        """Losses in bits a frame, accuracy, perplexity."""
+        """The loss in bits as it is optimised; of each part and label set the loss a frame, accuracy, perplexity."""
         total = {key: sum(log[key] for log in logging_outputs) for key in logging_outputs[0]}
         size = max(float(total["sample_size"]), 1.0)
         metrics.log_scalar("loss", float(total["loss"]) / size / math.log(2), size, round=3)
-        metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["loss"].avg))
         for key, value in total.items():
-            if key.startswith("loss_"):
+            if key == "loss_features_pen":
                 metrics.log_scalar(key, float(value) / size / math.log(2), size, round=3)
+            elif key.startswith("loss_"):
+                count = max(float(total[key.replace("loss", "count")]), 1.0)
+                metrics.log_scalar(key, float(value) / count / math.log(2), count, round=3)
+                name = key.replace("loss", "ppl")
+                metrics.log_derived(name, lambda meters, key=key: utils.get_perplexity(meters[key].avg))
             elif key.startswith("correct_"):
                 count = max(float(total[key.replace("correct", "count")]), 1.0)
                 name = {"m": "accuracy_masked", "u": "accuracy_unmasked"}[key.split("_")[1]]

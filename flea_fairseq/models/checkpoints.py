@@ -79,6 +79,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = load_tensors(path)
     if not isinstance(content, dict) or "model" not in content:
         raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
+    try:
+        return _read_fairseq(content, path)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its config is not one of fairseq's or ours: {str(error)[:300]}") from error
+
+
+def _read_fairseq(content: dict, path: Path) -> Checkpoint:
     config = _plain(content.get("cfg")) or _namespace_config(content.get("args"))
     model = config.get("model") or {}
     if model.get("encoder_config"):  # flea_classifier: the shape of the encoder is stored with it
@@ -104,7 +111,10 @@ def load_encoder(path: str | Path) -> Encoder:
 
 def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None = None) -> Encoder:
     """An encoder of the checkpoint's shape with its weights."""
-    encoder = Encoder(checkpoint.encoder, regularisation)
+    try:
+        encoder = Encoder(checkpoint.encoder, regularisation)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"{checkpoint.path}: no encoder can be made of its config: {str(error)[:300]}") from error
     load_state(encoder, checkpoint.encoder_state, checkpoint.path)
     return encoder
 
@@ -166,13 +176,20 @@ def repair_last(save_dir: str | Path) -> None:
     fairseq writes `checkpoint_last.pt` as a plain copy, so a process killed in that moment leaves half of it. The
     newest whole checkpoint takes its place; where there is none, training starts anew. Both are named in the log.
     """
-    last = Path(save_dir) / "checkpoint_last.pt"
+    distributed = torch.distributed.is_initialized()
+    if not distributed or torch.distributed.get_rank() == 0:  # the process that reads and shares the checkpoint
+        _repair_last(Path(save_dir) / "checkpoint_last.pt")
+    if distributed:
+        torch.distributed.barrier()
+
+
+def _repair_last(last: Path) -> None:
     if not last.exists() or is_whole(last):
         return
     others = sorted(set(last.parent.glob("checkpoint*.pt")) - {last}, key=lambda p: p.stat().st_mtime, reverse=True)
     whole = next((path for path in others if is_whole(path)), None)
-    last.unlink()
     if whole is None:
+        last.unlink()
         logger.warning("%s is half-written and there is no other checkpoint: training starts anew", last)
         return
     logger.warning("%s is half-written: resuming from %s", last, whole)

@@ -1,5 +1,6 @@
 """experiment.yaml: what is run, on which corpus, under which protocol. Unknown keys and wrong types are refused."""
 
+import ast
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from flea_fairseq.data.protocols import PROTOCOLS
 from flea_fairseq.errors import ExperimentError
 
 PHASES = ("tapt_pretrain", "tapt_finetune", "align", "finetune")  # 1a, 1b, 2, 3
@@ -80,6 +82,8 @@ def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
     for name in ("manifest", "config_dir"):
         if not Path(getattr(experiment, name)).exists():
             raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
+    _check_numbers(experiment, path)
+    _check_keys(experiment, path)
     return experiment
 
 
@@ -93,7 +97,7 @@ def phase_settings(experiment: Experiment, phase: str) -> List[str]:
 
 def config_name(phase: str) -> str:
     """The base config of a phase."""
-    return "pretrain" if phase in ("tapt_pretrain", "align") else "finetune"
+    return "pretrain" if phase in ("pretrain", "tapt_pretrain", "align") else "finetune"
 
 
 def override(key: str, value: Any) -> str:
@@ -127,7 +131,10 @@ def _change(values: dict, change: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ExperimentError(f"--set {change!r}: {parent} has no keys")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"--set {change!r}: the value is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _check_settings(settings: Any, path: Path) -> Dict[str, Dict[str, Any]]:
@@ -141,6 +148,42 @@ def _check_settings(settings: Any, path: Path) -> Dict[str, Dict[str, Any]]:
             if not all(word.isidentifier() for word in str(key).split(".")):
                 raise ExperimentError(f"{path}: settings.{name}: {key!r} is no key of a config")
     return settings
+
+
+def _check_numbers(experiment: Experiment, path: Path) -> None:
+    least = {"layer": 1, "clusters": 1, "threads": 1, "n_folds": 2, "seed": 0, "max_frames": 0}
+    for name, smallest in least.items():
+        if getattr(experiment, name) < smallest:
+            raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, expected {smallest} or more")
+    if experiment.protocol not in PROTOCOLS:
+        raise ExperimentError(f"{path}: protocol is {experiment.protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+
+
+def _check_keys(experiment: Experiment, path: Path) -> None:
+    """Refuse before anything runs what hydra would refuse hours later: keys that the base config does not have."""
+    for phase, settings in experiment.settings.items():
+        base = Path(experiment.config_dir) / f"{config_name(phase)}.yaml"
+        known = yaml.safe_load(base.read_text(encoding="utf-8")) if base.is_file() else {}
+        for key, value in settings.items():
+            where = f"{path}: settings.{phase}.{key}"
+            node: Any = known
+            for word in str(key).split("."):
+                if not isinstance(node, dict) or word not in node:
+                    raise ExperimentError(f"{where}: {base} has no such key; list it there if fairseq knows it")
+                node = node[word]
+            if isinstance(value, dict) or isinstance(node, dict):
+                raise ExperimentError(f"{where} is {value!r}: give one value for each key, with dots between the words")
+            if key == "optimizer.adam_betas":
+                _check_betas(where, value)
+
+
+def _check_betas(where: str, value: Any) -> None:
+    """fairseq evaluates a text given here; only two numbers may reach it."""
+    try:
+        first, second = ast.literal_eval(value) if isinstance(value, str) else value
+        float(first), float(second)
+    except (ValueError, TypeError, SyntaxError):
+        raise ExperimentError(f"{where} is {value!r}, expected two numbers such as [0.9, 0.98]") from None
 
 
 def _refuse_interpolation(value: Any, path: Path) -> None:

@@ -69,10 +69,17 @@ def _inputs(config: Path, data: Path, labels: Path | None, init: Path | None, ov
 
 
 def _keep_or_clear(run_dir: Path, inputs: dict) -> None:
-    """Keep checkpoints of the same inputs; checkpoints of others would be resumed from, and must not be."""
+    """Keep checkpoints of the same inputs; checkpoints of others would be resumed from, and must not be.
+
+    Raises ExperimentError for a folder that holds something else: only what a training wrote is ever removed.
+    """
     record = run_dir / "inputs.json"
-    if run_dir.exists() and (not record.exists() or json.loads(record.read_text(encoding="utf-8")) != inputs):
-        shutil.rmtree(run_dir)
+    if run_dir.exists() and any(run_dir.iterdir()) and not record.exists():
+        raise ExperimentError(f"{run_dir}: holds files that are no training's; name a new or empty folder as --run-dir")
+    if record.exists() and json.loads(record.read_text(encoding="utf-8")) != inputs:
+        for path in [*run_dir.glob("checkpoint*.pt"), *run_dir.glob("crash.pt"), *run_dir.glob("train.log")]:
+            path.unlink()
+        shutil.rmtree(run_dir / ".hydra", ignore_errors=True)  # inputs.json is replaced below
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(record, json.dumps(inputs, indent=1) + "\n")
 

@@ -111,8 +111,8 @@ def test_logs_of_two_processes_are_summed_exactly():
     from fairseq.logging import metrics
 
     logs = [
-        {"loss": torch.tensor(8.0), "sample_size": 3, "correct_m_0": 2, "count_m_0": 3, "loss_m_0": 6.0},
-        {"loss": torch.tensor(4.0), "sample_size": 1, "correct_m_0": 1, "count_m_0": 1, "loss_m_0": 2.0},
+        {"loss": torch.tensor(8.0), "sample_size": 4, "correct_m_0": 2, "count_m_0": 3, "loss_m_0": 6.0},
+        {"loss": torch.tensor(4.0), "sample_size": 2, "correct_m_0": 1, "count_m_0": 1, "loss_m_0": 2.0},
     ]
     summed = [{key: logs[0][key] + logs[1][key] for key in logs[0]}]
     for given in (logs, summed):
@@ -120,7 +120,9 @@ def test_logs_of_two_processes_are_summed_exactly():
             MaskedPrediction.reduce_metrics(given)
         values = aggregator.get_smoothed_values()
         assert values["accuracy_masked_0"] == pytest.approx(3 / 4)
-        assert values["loss"] == pytest.approx(12 / 4 / 0.693147, abs=1e-3)
+        assert values["loss_m_0"] == pytest.approx(8 / 4 / 0.693147, abs=1e-3)  # a frame of that part, not of all
+        assert values["ppl_m_0"] == pytest.approx(2.718282**2, abs=0.02)
+        assert values["loss"] == pytest.approx(12 / 6 / 0.693147, abs=1e-3)
 
 
 def test_a_frozen_cnn_has_no_gradient_and_takes_no_weight_decay():

@@ -154,5 +154,7 @@ def test_loss_with_weights_and_smoothing_equals_torch():
     loss, size, _ = criterion(Fixed(logits), next(batches(logits, target, 5)))
     peer = torch.nn.CrossEntropyLoss(weight=torch.tensor(weights), label_smoothing=0.1)
     assert loss / size == pytest.approx(float(peer(logits, target)), rel=1e-5)
+    halved, _, _ = criterion.half()(Fixed(logits.half()), next(batches(logits, target, 5)))  # as fairseq's fp16 does
+    assert halved / size == pytest.approx(float(loss / size), rel=1e-2)
     with pytest.raises(ExperimentError, match="2 values for 4 classes"):
         EmotionCrossEntropy(SimpleNamespace(classes=CLASSES), 0.0, [1.0, 2.0])

@@ -52,6 +52,9 @@ def test_a_phases_own_settings_win_over_those_of_its_kind():
     assert "common.seed=3" in phase_settings(experiment, "align")
 
 
+FULL = "name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 1\nclusters: 2\n"
+
+
 @pytest.mark.parametrize(
     "text,words",
     [
@@ -61,12 +64,20 @@ def test_a_phases_own_settings_win_over_those_of_its_kind():
         ("name: x\nlayer: three", "layer"),
         ("name: ${oc.env:HOME}", "interpolations"),
         ("name: !!python/object/apply:os.system ['true']", "not YAML"),
+        ("name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 0\nclusters: 2", "layer is 0"),
+        ("name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 1\nclusters: 2\nprotocol: innner", "innner"),
+        (FULL + "settings: {finetune: {optimization.max_epochs: 3}}", "optimization.max_epochs: .* has no such key"),
+        (FULL + "settings: {pretrain: {model: {encoder_layers: 2}}}", "give one value for each key"),
+        (FULL + "settings: {align: {optimizer.adam_betas: \"__import__('os').getcwd()\"}}", "expected two numbers"),
         ("name: x\nsettings: {train: {}}", "settings.train is unknown"),
         ("name: x\nsettings: {align: {'a b': 1}}", "is no key of a config"),
-        ("name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 1\nclusters: 2", "does not exist"),
+        ("name: x\nmanifest: absent.py\nconfig_dir: .\nlayer: 1\nclusters: 2", "does not exist"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_file_and_the_value(tmp_path, text, words):
+    for name in ("pretrain.yaml", "finetune.yaml"):
+        (tmp_path / name).write_text((EXAMPLES / "config" / name).read_text())
+    (tmp_path / "m.py").write_text("")
     (tmp_path / "experiment.yaml").write_text(text)
     with pytest.raises(ExperimentError, match=words) as raised:
         read_experiment(tmp_path / "experiment.yaml")
@@ -88,3 +99,8 @@ def test_hydra_reads_back_the_value_that_was_given(value):
 def test_an_interpolation_is_no_value():
     with pytest.raises(ExperimentError, match="interpolations"):
         override("a", "${oc.env:HOME}")
+
+
+def test_a_change_that_is_not_yaml_is_said_in_one_line():
+    with pytest.raises(ExperimentError, match="--set 'folds=\\[Ses01': the value is not YAML"):
+        read_experiment(EXAMPLES / "demo/experiment.yaml", ["folds=[Ses01"])

@@ -62,17 +62,19 @@ def run(corpus: Path, output: Path, *changes: str) -> tuple[set[str], str]:
 
 def test_killed_run_resumes_and_finishes(corpus, output):
     """The graph and all its steps are killed once the first training is under way."""
+    import psutil  # comes with Snakemake
+
     process = start(corpus, output)
     deadline = time.time() + 300
     while time.time() < deadline and not list(output.glob("models/*/tapt_pretrain/run/train.log")):
         time.sleep(0.05)
     assert process.poll() is None
-    graph = int(subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout)
+    (graph,) = psutil.Process(process.pid).children()  # Snakemake
     process.kill()
     process.wait()
     refused = start(corpus, output)  # Snakemake and its steps live on, and hold the folder
     assert "are at work there" in refused.communicate(timeout=60)[1] and refused.returncode == 1
-    os.killpg(graph, signal.SIGKILL)
+    os.killpg(graph.pid, signal.SIGKILL)
     assert not (output / "results.json").exists()
     steps, printed = run(corpus, output)
     assert "Ses03/extract_first_ssl" not in steps and "Ses03/tapt_pretrain" in steps
@@ -98,10 +100,10 @@ def test_a_changed_setting_runs_only_what_it_touches(corpus, output):
 
 
 def test_a_failing_step_is_named_with_the_end_of_its_log(corpus, output, tmp_path):
-    process = start(corpus, output, "settings.flea_mean.model.no_such_key=1")
+    process = start(corpus, output, "settings.flea_mean.criterion.class_weights=[1.0]")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "step train failed" in errors and "no_such_key" in errors and "Traceback" not in errors
+    assert "step train failed" in errors and "1 values for 4 classes" in errors and "Traceback" not in errors
 
 
 def test_a_pretrained_encoder_takes_the_place_of_the_first_model(corpus, output, tmp_path, hugging_face_folder):

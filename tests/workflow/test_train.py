@@ -42,3 +42,10 @@ def test_checkpoints_of_other_inputs_are_not_resumed_from(tmp_path):
     assert (run_dir / "checkpoint_last.pt").exists()
     _keep_or_clear(run_dir, {"settings": ["a=2"]})
     assert not (run_dir / "checkpoint_last.pt").exists()
+
+
+def test_a_folder_with_other_peoples_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ExperimentError, match="no training's"):
+        _keep_or_clear(tmp_path, {"settings": []})
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"

@@ -19,7 +19,9 @@ class SpeechEmotionConfig(FairseqDataclass):
     data: str = field(default=MISSING, metadata={"help": "folder with {split}.tsv, {split}.emo and dict.emo.txt"})
     max_seconds: float = field(default=6.0, metadata={"help": "longest part of an utterance in training (0: all)"})
     crop: ChoiceEnum(["start", "random"]) = field(default="start", metadata={"help": "which part of a longer one"})
-    eval_max_seconds: float = field(default=0.0, metadata={"help": "the same outside training; always from the start"})
+    eval_max_seconds: float = field(
+        default=0.0, metadata={"help": "the same when validating, from the start; flea evaluate scores whole ones"}
+    )
     normalize: bool = field(default=False, metadata={"help": "layer-normalise waveforms; must match the encoder"})
     balance: bool = field(default=True, metadata={"help": "draw every class equally often in training"})
     train_subset: str = II("dataset.train_subset")

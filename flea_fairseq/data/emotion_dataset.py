@@ -26,6 +26,11 @@ class SharedEpoch:
         return int(self._value[0])
 
 
+def crop_start(spare: int, seed: int, epoch: int, utterance: int) -> int:
+    """Where a random crop starts, 0 to `spare`: the same whenever seed, epoch and utterance are."""
+    return int(np.random.default_rng((seed, epoch, int(utterance))).integers(spare + 1))
+
+
 class EmotionDataset(FairseqDataset):
     """One split: whole utterances, or crops of at most `max_seconds`.
 
@@ -113,7 +118,5 @@ class EmotionDataset(FairseqDataset):
         spare = len(waveform) - self.max_samples if self.max_samples else 0
         if spare <= 0:
             return waveform
-        start = 0
-        if self.random_crop:
-            start = int(np.random.default_rng((self.seed, self.epoch.get(), int(index))).integers(spare + 1))
+        start = crop_start(spare, self.seed, self.epoch.get(), index) if self.random_crop else 0
         return waveform[start : start + self.max_samples]

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from fairseq.data import BaseWrapperDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask
 from omegaconf import II
 
-from flea_fairseq.data.emotion_dataset import SharedEpoch
+from flea_fairseq.data.emotion_dataset import SharedEpoch, crop_start
 from flea_fairseq.models.checkpoints import repair_last
 
 
@@ -69,9 +68,8 @@ class SeededCrops(BaseWrapperDataset):
         spare = len(sample["source"]) - size
         if spare <= 0:
             return sample
-        start = 0
-        if self.dataset.random_crop:
-            start = int(np.random.default_rng((self.seed, self.epoch.get(), int(sample["id"]))).integers(spare + 1))
+        drawn = self.dataset.random_crop
+        start = crop_start(spare, self.seed, self.epoch.get(), sample["id"]) if drawn else 0
         labels = [
             label[round(start * rate / self.dataset.sample_rate) :]
             for label, rate in zip(sample["label_list"], self.dataset.label_rates)

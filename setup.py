@@ -34,7 +34,8 @@ setup(
         "soundfile",  # decoding: torchaudio >= 2.9 does not
         "safetensors",  # Hugging Face weights, without pickle
         "scikit-learn",  # logistic-regression baseline, AUC
-        "scipy",  # rank statistics
+        "scipy",  # bootstrap intervals
+        "statsmodels",  # McNemar's test, Holm's correction
         "click",  # the command line; imports in a few ms
         "tqdm",  # progress bars
         "requests",  # downloads that resume

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from flea_fairseq.data.corpus import Corpus, read_corpus
+from flea_fairseq.data.corpus_notes import identical_audio, notes, one_class_speakers
 from flea_fairseq.data.files import sha256, write_text
 from flea_fairseq.data.manifest import Manifest, write_dictionary, write_labels, write_manifest
 from flea_fairseq.data.protocols import SPLITS, Fold, some, split
@@ -24,10 +25,14 @@ def folds(
     """Split a corpus.tsv by a protocol, write each fold to `output/<fold>/`, and return the folds' names.
 
     `n_folds` and `seed` matter only for a corpus without sessions; `replace` removes the folds of another split.
-    `output/index.json`, written last, lists the names. Raises CorpusError, FormatError.
+    `output/index.json`, written last, lists the names. Speakers of a single class, and files that are there twice, are
+    printed; the same audio on two sides of a fold is refused. Raises CorpusError, FormatError.
     """
     table = read_corpus(corpus)
-    made = split(table, protocol, n_folds, seed, transductive)
+    identical = identical_audio(table)
+    for note in notes(one_class_speakers(table), identical):
+        print(f"note: {note}")
+    made = split(table, protocol, n_folds, seed, transductive, identical)
     names = [fold.name for fold in made]
     if replace:
         _remove_others(Path(output), names)
@@ -68,12 +73,12 @@ def _write(folder: Path, corpus: Corpus, fold: Fold) -> None:
         "transductive": fold.transductive,
         **{f"{name}_speakers": sorted({u.speaker for u in getattr(fold, name)}) for name in ("train", "valid", "test")},
         "n": {name: len(getattr(fold, name)) for name in SPLITS},
-        "hash": _hash(folder),
+        "hash": fold_hash(folder),
     }
     write_text(folder / "fold.json", json.dumps(facts, indent=2) + "\n")
 
 
-def _hash(folder: Path) -> str:
+def fold_hash(folder: Path) -> str:
     """One SHA-256 over the names and contents of a fold's files."""
     names = sorted(f"{name}.{suffix}" for name in SPLITS for suffix in ("tsv", "emo")) + ["dict.emo.txt"]
     lines = "".join(f"{sha256(folder / name)}  {name}\n" for name in names)

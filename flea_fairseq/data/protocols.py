@@ -6,7 +6,7 @@ Pure: nothing is written here. `check` refuses a fold in which a speaker or a re
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from flea_fairseq.data.corpus import Corpus, Utterance
@@ -35,9 +35,17 @@ class Fold:
 
 
 def split(
-    corpus: Corpus, protocol: str = "inner", n_folds: int = 5, seed: int = 1, transductive: bool = False
+    corpus: Corpus,
+    protocol: str = "inner",
+    n_folds: int = 5,
+    seed: int = 1,
+    transductive: bool = False,
+    identical: Sequence[Utterances] = (),
 ) -> list[Fold]:
-    """The checked folds of a corpus; the table of protocols is in the documentation. Raises CorpusError."""
+    """The checked folds of a corpus; the table of protocols is in the documentation. Raises CorpusError.
+
+    identical: groups of utterances with the same audio, which no fold may have on two sides.
+    """
     if protocol not in PROTOCOLS:
         raise CorpusError(f"protocol {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     made = PROTOCOLS[protocol](_by_session(corpus, n_folds, seed))
@@ -48,11 +56,11 @@ def split(
             f"session or speaker names differ in special characters only ({[f.name for f in made]}); rename them"
         )
     for fold in made:
-        check(fold, corpus)
+        check(fold, corpus, identical)
     return made
 
 
-def check(fold: Fold, corpus: Corpus) -> None:
+def check(fold: Fold, corpus: Corpus, identical: Sequence[Utterances] = ()) -> None:
     """Raise CorpusError, naming who or what, if a fold leaks, leaves something out, or cannot be trained on."""
     speakers = {name: {utterance.speaker for utterance in getattr(fold, name)} for name in SPLITS}
     apart = [("train", "valid"), ("train", "test")]
@@ -66,6 +74,13 @@ def check(fold: Fold, corpus: Corpus) -> None:
             speakers[one] & speakers[other],
             f"speakers in both {one} and {other}",
             "a speaker belongs to one session and one side only",
+        )
+        sides = set(getattr(fold, one)), set(getattr(fold, other))
+        _refuse(
+            fold,
+            {" = ".join(u.id for u in group) for group in identical if all(side & set(group) for side in sides)},
+            f"the same audio in both {one} and {other}",
+            "leave all but one of each out of the corpus",
         )
     used = set(fold.train + fold.valid + fold.test)
     _refuse(fold, {u.id for u in set(corpus.utterances) - used}, "utterances in no split", "use the whole corpus")

@@ -1,6 +1,5 @@
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 from fairseq.data import Dictionary
@@ -21,7 +20,10 @@ def corpus(tmp_path):
         for speaker in speakers
         for emotion, frames in (("sad", 16000), ("happy", 32000))
     )
-    write_corpus(tmp_path / "corpus.tsv", Corpus(Path("/data"), utterances))
+    (tmp_path / "data/wav").mkdir(parents=True)
+    for utterance in utterances:
+        (tmp_path / "data" / utterance.path).write_text(f"the sound of {utterance.id}")
+    write_corpus(tmp_path / "corpus.tsv", Corpus(tmp_path / "data", utterances))
     return tmp_path / "corpus.tsv"
 
 
@@ -33,9 +35,7 @@ def test_a_fold_written_out(corpus, tmp_path):
     assert folds(corpus, tmp_path / "folds") == ["s1", "s2", "s3"]
     written = contents(tmp_path / "folds/s3")
     facts = json.loads(written.pop("fold.json"))
-    train = (
-        "/data\nwav/cid_sad.wav\t16000\nwav/cid_happy.wav\t32000\nwav/dot_sad.wav\t16000\nwav/dot_happy.wav\t32000\n"
-    )
+    train = f"{tmp_path}/data\nwav/cid_sad.wav\t16000\nwav/cid_happy.wav\t32000\nwav/dot_sad.wav\t16000\nwav/dot_happy.wav\t32000\n"
     assert written == {
         "train.tsv": train,
         "ssl.tsv": train,
@@ -114,6 +114,19 @@ def test_fairseq_reads_a_fold(corpus, tmp_path):
     folds(corpus, tmp_path / "folds")
     folder = tmp_path / "folds/s1"
     root, names, _, total, sizes = load_audio(folder / "test.tsv", None, None)
-    assert (root, total, sizes) == ("/data", 4, [16000, 32000, 16000, 32000])
+    assert (root, total, sizes) == (str(tmp_path / "data"), 4, [16000, 32000, 16000, 32000])
     assert names == ["wav/ann_sad.wav", "wav/ann_happy.wav", "wav/bob_sad.wav", "wav/bob_happy.wav"]
     assert Dictionary.load(str(folder / "dict.emo.txt")).symbols[-2:] == ["happy", "sad"]
+
+
+def test_the_same_audio_on_two_sides_is_refused_by_name(corpus, tmp_path):
+    (tmp_path / "data/wav/fay_sad.wav").write_bytes((tmp_path / "data/wav/ann_sad.wav").read_bytes())
+    with pytest.raises(CorpusError, match=r"the same audio in both .*: ann_sad = fay_sad; leave all but one"):
+        folds(corpus, tmp_path / "folds")
+    assert not list((tmp_path / "folds").glob("*/fold.json"))
+
+
+def test_audio_that_is_there_twice_on_one_side_is_reported(corpus, tmp_path, capsys):
+    (tmp_path / "data/wav/bob_sad.wav").write_bytes((tmp_path / "data/wav/ann_sad.wav").read_bytes())
+    folds(corpus, tmp_path / "folds")
+    assert "note: the same audio is there 2 times: wav/ann_sad.wav, wav/bob_sad.wav\n" == capsys.readouterr().out

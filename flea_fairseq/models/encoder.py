@@ -1,8 +1,10 @@
 """The speech encoder that every phase shares: HuBERT or wav2vec 2.0, made of fairseq's own modules."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
+from threading import get_ident
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from flea_fairseq.errors import CheckpointError
 
 ConvLayers = tuple[tuple[int, int, int], ...]
+Mask = Callable[[Tensor, Tensor | None], Tensor]
 BASE_CONV_LAYERS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 
 
@@ -140,7 +143,7 @@ class Encoder(nn.Module):
         source: Tensor,
         lengths: Tensor | None = None,
         layer: int | None = None,
-        mask: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+        mask: Mask | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode waveforms.
 
@@ -149,6 +152,30 @@ class Encoder(nn.Module):
         `hidden_states[layer]`; mask: called with (x: (B, T, D), padding: (B, T) or None) before the transformer.
         Returns x: (B, T, D) and the frames of each utterance: (B,).
         """
+        x, padding, frames = self._embed(source, lengths, mask)
+        x, _ = self.encoder(x, padding_mask=padding, layer=None if layer is None else layer - 1)
+        return x, frames
+
+    def hidden_states(
+        self, source: Tensor, lengths: Tensor | None = None, mask: Mask | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Encode waveforms and keep every layer; arguments as in `forward`.
+
+        Returns num_layers + 1 tensors (B, T, D) and the frames of each utterance (B,). The first is what the
+        transformer's first layer reads (positions added; normalised unless layer_norm_first); the i-th after it is
+        `forward(layer=i)`, without the final norm of models with layer_norm_first. They equal transformers'
+        `hidden_states`. While training, a layer that LayerDrop skips gives again what it would have read.
+        """
+        x, padding, frames = self._embed(source, lengths, mask)
+        with layer_inputs(self.encoder) as inputs:
+            last, _ = self.encoder(x, padding_mask=padding, layer=self.num_layers - 1)
+        states = [last]
+        for i in reversed(range(self.num_layers)):
+            states.append(inputs[i].transpose(0, 1)[:, : x.size(1)] if i in inputs else states[-1])
+        return states[::-1], frames
+
+    def _embed(self, source: Tensor, lengths: Tensor | None, mask: Mask | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What the transformer reads: x (B, T, D), its padding mask (B, T) or None, and the frames (B,)."""
         if lengths is None:
             lengths = torch.full((source.size(0),), source.size(1), device=source.device)
         frames = self.frame_lengths(lengths)
@@ -159,10 +186,7 @@ class Encoder(nn.Module):
             x = self.post_extract_proj(x)
         x = self.dropout_input(x)
         padding = padding_mask(frames, x.size(1))
-        if mask is not None:
-            x = mask(x, padding)
-        x, _ = self.encoder(x, padding_mask=padding, layer=None if layer is None else layer - 1)
-        return x, frames
+        return (x if mask is None else mask(x, padding)), padding, frames
 
     def _convolve(self, source: Tensor, lengths: Tensor) -> Tensor:
         first, *rest = self.feature_extractor.conv_layers
@@ -177,6 +201,25 @@ class Encoder(nn.Module):
         for block in rest:
             x = block(x)
         return x
+
+
+@contextmanager
+def layer_inputs(transformer: TransformerEncoder) -> Iterator[dict[int, Tensor]]:
+    """Collect, while the context lasts, what each layer reads: {layer from 0: (T, B, D)}, without skipped layers."""
+    inputs: dict[int, Tensor] = {}
+    caller = get_ident()  # another thread may use the same model meanwhile
+
+    def keep(index: int) -> Callable[[nn.Module, tuple], None]:
+        def hook(layer: nn.Module, args: tuple) -> None:
+            if get_ident() == caller:
+                inputs[index] = args[0]
+
+        return hook
+
+    with ExitStack() as stack:
+        for index, layer in enumerate(transformer.layers):
+            stack.callback(layer.register_forward_pre_hook(keep(index)).remove)
+        yield inputs
 
 
 def transformer_config(config: EncoderConfig, regularisation: Regularisation) -> HubertConfig:

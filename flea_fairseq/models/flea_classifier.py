@@ -1,6 +1,5 @@
 """`flea_classifier`: an encoder, a pooling, and a linear layer (phases 1b and 3)."""
 
-import contextlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import List
@@ -11,12 +10,21 @@ from fairseq.models import BaseFairseqModel, register_model
 from omegaconf import II, open_dict
 from torch import Tensor, nn
 
-from flea_fairseq.errors import CheckpointError
+from flea_fairseq.errors import CheckpointError, ExperimentError
 from flea_fairseq.models.checkpoints import Checkpoint, build_encoder, load_state, read_checkpoint
 from flea_fairseq.models.encoder import Encoder, Regularisation, padding_mask
 from flea_fairseq.models.masking import apply_masks
 from flea_fairseq.models.pooling import POOLINGS
 from flea_fairseq.models.seeding import SeededForward
+
+ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
+LAYERS = ("last", "weighted")
+CHOICES = {  # what a checkpoint may say, as text
+    "pooling": POOLINGS,
+    "layers": LAYERS,
+    "head_activation": ACTIVATIONS,
+    "freeze_encoder": ("False", "True"),
+}
 
 
 @dataclass
@@ -25,8 +33,15 @@ class FleaClassifierConfig(FairseqDataclass):
         default="", metadata={"help": "encoder to start from: fairseq .pt (also our own) or Hugging Face folder"}
     )
     pooling: ChoiceEnum(list(POOLINGS)) = field(default="attention", metadata={"help": "from frames to an utterance"})
+    layers: ChoiceEnum(list(LAYERS)) = field(
+        default="last", metadata={"help": "what is pooled: the last layer, or a learned weighted sum of all layers"}
+    )
+    head_activation: ChoiceEnum(list(ACTIVATIONS)) = field(
+        default="none", metadata={"help": "on the pooled vector, before the linear layer"}
+    )
     freeze_cnn: bool = field(default=True, metadata={"help": "keep the convolutions as they are"})
     freeze_encoder_updates: int = field(default=0, metadata={"help": "train only pooling and head for so many updates"})
+    freeze_encoder: bool = field(default=False, metadata={"help": "keep all of the encoder, without dropout or masks"})
     mask_prob: float = field(default=0.08, metadata={"help": "share of frames masked while training"})
     mask_length: int = field(default=10, metadata={"help": "frames a mask"})
     mask_channel_prob: float = field(default=0.0, metadata={"help": "share of channels masked while training"})
@@ -46,7 +61,11 @@ class FleaClassifierConfig(FairseqDataclass):
 
 @register_model("flea_classifier", dataclass=FleaClassifierConfig)
 class FleaClassifier(SeededForward, BaseFairseqModel):
-    """Encoder, pooling, linear head; frame attention weights come with every forward pass."""
+    """Encoder, pooling, linear head; frame attention weights come with every forward pass.
+
+    With freeze_encoder the encoder is in evaluation mode even in training: its output is that of the checkpoint it
+    came from, without dropout, LayerDrop and masks, whose learned embedding is a part of the encoder.
+    """
 
     def __init__(self, encoder: Encoder, cfg: FleaClassifierConfig) -> None:
         super().__init__()
@@ -59,9 +78,16 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         if cfg.freeze_cnn:
             self.encoder.freeze_cnn()
         self.encoder.mask_emb.requires_grad_(cfg.mask_prob > 0)
+        self.freeze_encoder = cfg.freeze_encoder
+        if cfg.freeze_encoder:
+            self.encoder.requires_grad_(False)
+        weighted = str(cfg.layers) == "weighted"
+        self.layer_logits = nn.Parameter(torch.zeros(encoder.num_layers + 1)) if weighted else None
         self.dropout = nn.Dropout(cfg.pooling_dropout)
-        self.pooling = POOLINGS[str(cfg.pooling)](encoder.dim)
-        self.head = nn.Linear(encoder.dim, len(self.classes))
+        self.pooling_name = str(cfg.pooling)
+        self.pooling = POOLINGS[self.pooling_name](encoder.dim)
+        self.activation = ACTIVATIONS[str(cfg.head_activation)]()
+        self.head = nn.Linear(self.pooling.out_dim, len(self.classes))
 
     @property
     def normalize(self) -> bool:
@@ -88,12 +114,20 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         known = FleaClassifierConfig.__dataclass_fields__
         values = {key: value for key, value in checkpoint.model.items() if key in known and key != "seed"}
         cfg = FleaClassifierConfig(**values, seed=1)
-        if str(cfg.pooling) not in POOLINGS:
-            raise CheckpointError(f"{checkpoint.path}: pooling {cfg.pooling!r} is not one of {sorted(POOLINGS)}")
+        for key, choices in CHOICES.items():
+            if str(getattr(cfg, key)) not in choices:
+                raise CheckpointError(f"{checkpoint.path}: {key} {getattr(cfg, key)!r} is not one of {sorted(choices)}")
         model = cls(Encoder(checkpoint.encoder), cfg)
         state = {f"encoder.{name}": value for name, value in checkpoint.encoder_state.items()}
         load_state(model, {**state, **checkpoint.head_state}, checkpoint.path)
         return model
+
+    def train(self, mode: bool = True) -> "FleaClassifier":
+        """As torch's, but a frozen encoder stays in evaluation mode; fairseq calls this before every epoch."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
 
     def forward(
         self, source: Tensor, lengths: Tensor | None = None, utterances: Tensor | None = None
@@ -101,22 +135,35 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         """source: (B, samples), padded at the end; lengths: (B,) true samples (None: all whole); utterances: (B,)
         numbers that masks are drawn from.
 
-        Returns logits (B, classes), attention (B, T) with 0 on padding, x (B, T, D), frames (B,).
+        Returns logits (B, classes), attention (B, T) with 0 on padding, x (B, T, D), frames (B,); x is what is pooled:
+        the last layer, or with layers=weighted the weighted sum.
         """
 
         def mask(x: Tensor, padding: Tensor | None) -> Tensor:
             rngs = self.generators(len(x), utterances)
             return apply_masks(x, padding, self.encoder.mask_emb, self.mask, self.mask_channel, rngs)[0]
 
-        frozen = self.training and self._update < self.freeze_encoder_updates
-        with self.seeded(), torch.no_grad() if frozen else contextlib.nullcontext():
-            x, frames = self.encoder(source, lengths, mask=mask if self.training else None)
+        frozen = self.freeze_encoder or (self.training and self._update < self.freeze_encoder_updates)
+        encode = self.encoder if self.layer_logits is None else self.encoder.hidden_states
+        with self.seeded(), torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            x, frames = encode(source, lengths, mask=mask if self.training and not self.freeze_encoder else None)
+        if self.layer_logits is not None:
+            x = sum(weight * state for weight, state in zip(self.layer_logits.softmax(0), x))
         vector, attention = self.pooling(self.dropout(x), padding_mask(frames, x.size(1)))
-        return {"logits": self.head(vector), "attention": attention, "x": x, "frames": frames}
+        return {"logits": self.head(self.activation(vector)), "attention": attention, "x": x, "frames": frames}
 
     def frame_logits(self, x: Tensor) -> Tensor:
-        """The head applied to each frame: (B, T, D) -> (B, T, classes)."""
-        return self.head(x)
+        """What the head says of each frame, as of an utterance of this frame alone: (B, T, D) -> (B, T, classes).
+
+        Raises ExperimentError for a pooling whose vector is not the weighted sum of the frames.
+        """
+        if not self.pooling.weighs_frames:
+            usable = sorted(name for name, kind in POOLINGS.items() if kind.weighs_frames)
+            raise ExperimentError(
+                f"model.pooling={self.pooling_name} makes no weighted sum of the frames, so frames have no logits; "
+                f"use a classifier with {' or '.join(usable)}"
+            )
+        return self.head(self.activation(x))
 
 
 def regularisation(cfg: FleaClassifierConfig) -> Regularisation:

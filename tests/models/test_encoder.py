@@ -1,5 +1,6 @@
 """The encoder against transformers, torchaudio and fairseq with the same random weights, and padding against none."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -9,7 +10,7 @@ from torchaudio.models.wav2vec2.utils import import_huggingface_model
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models.checkpoints import build_encoder, load_encoder, read_checkpoint
-from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, parse_conv_layers
+from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wav2vec2"])
@@ -26,6 +27,48 @@ def test_every_layer_equals_transformers(tmp_path, kind, layer_norm_mode, real_w
             x, frames = ours(source, layer=layer)
             assert frames.tolist() == [x.size(1)] == [frame_count(40000)]
             assert torch.allclose(x, hidden[layer], atol=2e-5)
+        states, frames = ours.hidden_states(source)
+        assert frames.tolist() == [frame_count(40000)] and len(states) == len(hidden) == 4
+        for state, expected in zip(states, hidden):
+            assert state.shape == expected.shape and torch.allclose(state, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("samples", [40000, 40300])  # 124 and 125 frames: fairseq pads an odd number
+def test_hidden_states_are_those_of_forward_also_with_the_norm_first(tmp_path, samples, real_waveform):
+    config = hugging_face_config(layer_norm_mode=True, kind="wav2vec2")
+    config.do_stable_layer_norm = True  # as in the large models
+    torch.manual_seed(3)
+    peer = transformers.Wav2Vec2Model(config).eval()
+    peer.save_pretrained(tmp_path)
+    encoder, source = load_encoder(tmp_path), real_waveform[None, :samples]
+    with torch.inference_mode():
+        states, _ = encoder.hidden_states(source)
+        expected = peer(source, output_hidden_states=True)
+        for state, hidden in zip(states[:-1], expected.hidden_states[:-1]):
+            assert torch.allclose(state, hidden, atol=2e-5)
+        assert torch.allclose(encoder.encoder.layer_norm(states[-1]), expected.last_hidden_state, atol=2e-5)
+        for layer in (1, 2, 3):
+            assert torch.equal(states[layer], encoder(source, layer=layer)[0])
+    assert not any(layer._forward_pre_hooks for layer in encoder.encoder.layers)
+
+
+def test_hidden_states_of_skipped_layers_repeat_and_gradients_reach_every_layer(hugging_face_folder):
+    source = torch.randn(2, 12000)
+    encoder = build_encoder(read_checkpoint(hugging_face_folder), Regularisation(encoder_layerdrop=0.5)).train()
+    skipped = set()
+    for seed in range(16):
+        np.random.seed(seed)
+        kept = np.random.random(3) > 0.5
+        np.random.seed(seed)
+        states, _ = encoder.hidden_states(source)
+        assert [not torch.equal(a, b) for a, b in zip(states, states[1:])] == kept.tolist()
+        np.random.seed(seed)
+        assert torch.equal(states[-1], encoder(source)[0])
+        skipped.add(tuple(kept))
+    assert len(skipped) > 3 and (False, False, False) in skipped
+    encoder.eval().hidden_states(source)[0][2].sum().backward()
+    reached = [layer.fc1.weight.grad is not None for layer in encoder.encoder.layers]
+    assert reached == [True, True, False]
 
 
 def test_every_layer_equals_torchaudio(hugging_face_folder, real_waveform):
@@ -43,11 +86,14 @@ def test_a_padded_batch_equals_each_utterance_alone(hugging_face_folder, real_wa
     parts = [real_waveform[:30000], real_waveform[30000:47777], real_waveform[60000 : 60400 + 320 * 3 + 7]]
     batch = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
     with torch.no_grad():
-        x, frames = encoder(batch, torch.tensor([len(part) for part in parts]))
+        lengths = torch.tensor([len(part) for part in parts])
+        x, frames = encoder(batch, lengths)
         for i, part in enumerate(parts):
             alone, _ = encoder(part[None])
             assert frames[i] == alone.size(1)
             assert torch.allclose(x[i, : frames[i]], alone[0], atol=1e-4)
+            states = zip(encoder.hidden_states(batch, lengths)[0], encoder.hidden_states(part[None])[0])
+            assert all(torch.allclose(ours[i, : frames[i]], one[0], atol=1e-4) for ours, one in states)
         wrong, _ = encoder(batch)  # the test can fail: without lengths the padding is heard
         assert (wrong[1, : frames[1]] - encoder(parts[1][None])[0][0]).abs().max() > 1e-2
 

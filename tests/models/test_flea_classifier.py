@@ -9,9 +9,10 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import OmegaConf
 from support import CLASSES
 
-from flea_fairseq.errors import CheckpointError
-from flea_fairseq.models.checkpoints import load_encoder
+from flea_fairseq.errors import CheckpointError, ExperimentError
+from flea_fairseq.models.checkpoints import load_classifier, load_encoder
 from flea_fairseq.models.flea_classifier import FleaClassifier, FleaClassifierConfig
+from flea_fairseq.models.pooling import POOLINGS
 
 
 def build(init, **changes) -> FleaClassifier:
@@ -25,7 +26,8 @@ def gradients(model: FleaClassifier, update: int) -> set[str]:
     model.set_num_updates(update)
     model(torch.randn(2, 12000))["logits"].sum().backward()
     names = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
-    return {part for part in ("feature_extractor", "layers", "pooling", "head") if any(part in name for name in names)}
+    parts = ("feature_extractor", "layers", "layer_logits", "pooling", "head")
+    return {part for part in parts if any(part in name for name in names)}
 
 
 def test_the_cnn_and_the_encoder_are_frozen_as_asked(hugging_face_folder):
@@ -73,6 +75,98 @@ def test_it_returns_attention_weights_and_frame_logits(hugging_face_folder, pool
         # the head is linear: the utterance's logits are the weighted sum of its frames'
         frames = model.frame_logits(output["x"])
         assert torch.allclose(torch.einsum("bt,btc->bc", output["attention"], frames), output["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+def test_the_defaults_have_no_other_parameters_and_draw_nothing_else(hugging_face_folder, pooling):
+    """So that checkpoints of before fit, and the same seed still gives the same weights."""
+    torch.manual_seed(7)
+    drawn = {"pooling.weight": torch.empty(1, 64).uniform_()} if pooling == "attention" else {}
+    head = torch.nn.Linear(64, 4)
+    drawn.update({"head.weight": head.weight, "head.bias": head.bias})
+    encoder = load_encoder(hugging_face_folder)
+    torch.manual_seed(7)
+    model = FleaClassifier(encoder, FleaClassifierConfig(pooling=pooling, classes=list(CLASSES), seed=1))
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}
+    assert own.keys() == drawn.keys() and all(torch.equal(value, drawn[name]) for name, value in own.items())
+
+
+def test_a_frozen_encoder_is_the_checkpoints_own_while_training(hugging_face_folder):
+    noisy = dict(mask_prob=0.5, dropout=0.5, encoder_layerdrop=0.5, dropout_input=0.5, layers="weighted")
+    model = build(hugging_face_folder, freeze_encoder=True, **noisy)
+    assert gradients(model, 0) == gradients(model, 5) == {"layer_logits", "pooling", "head"}
+    assert model.training and model.head.training and not any(m.training for m in model.encoder.modules())
+    source, lengths = torch.randn(2, 12000), torch.tensor([12000, 7000])
+    states, _ = load_encoder(hugging_face_folder).hidden_states(source, lengths)
+    with torch.no_grad():
+        assert torch.allclose(model(source, lengths)["x"], sum(states) / 4, atol=1e-6)
+        moving = build(hugging_face_folder, **noisy).train()
+        assert not torch.allclose(moving(source, lengths)["x"], sum(states) / 4, atol=0.1)
+
+
+def test_weighted_layers_are_the_softmax_sum_of_all_hidden_states(hugging_face_folder):
+    model = build(hugging_face_folder, layers="weighted", pooling="mean").eval()
+    assert gradients(model, 0) == {"layers", "layer_logits", "head"}
+    late = build(hugging_face_folder, layers="weighted", pooling="mean", freeze_encoder_updates=2)
+    assert gradients(late, 1) == {"layer_logits", "head"} and gradients(late, 2) == {"layers", "layer_logits", "head"}
+    source = torch.randn(1, 12000)
+    with torch.no_grad():
+        model.eval().layer_logits.copy_(torch.tensor([3.0, 1.0, 1e-30, 2.0]).log())
+        states, _ = model.encoder.hidden_states(source)
+        output = model(source)
+        assert torch.allclose(output["x"], (3 * states[0] + states[1] + 2 * states[3]) / 6, atol=1e-6)
+        assert torch.allclose(output["logits"], model.head(output["x"].mean(1)), atol=1e-5)
+
+
+def test_relu_acts_between_pooling_and_head(hugging_face_folder):
+    model = build(hugging_face_folder, pooling="mean", head_activation="relu").eval()
+    with torch.no_grad():
+        output = model(torch.randn(1, 12000))
+        assert torch.allclose(output["logits"], model.head(output["x"].mean(1).clamp(min=0)), atol=1e-5)
+        frame = model.frame_logits(output["x"])[0, 3]  # as of an utterance of this frame alone
+        assert torch.allclose(frame, model.head(output["x"][0, 3].clamp(min=0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["attentive_statistics", "correlation", "temporal_shift"])
+def test_other_systems_do_not_hear_padding_and_have_no_frame_logits(hugging_face_folder, pooling):
+    model = build(hugging_face_folder, pooling=pooling, layers="weighted").eval()
+    source = torch.randn(2, 16000)
+    with torch.no_grad():
+        output = model(source, torch.tensor([16000, 9000]))
+        alone = model(source[1:, :9000])
+        assert torch.allclose(output["logits"][1], alone["logits"][0], atol=1e-4)
+        assert not torch.allclose(output["logits"][1], model(source)["logits"][1], atol=1e-3)
+    with pytest.raises(ExperimentError, match=f"{pooling} makes no weighted sum.*attention or mean"):
+        model.frame_logits(output["x"])
+
+
+def saved(path, model: FleaClassifier, **config):
+    stored = {**model.stored_config(), "_name": "flea_classifier", **config}
+    torch.save({"cfg": {"model": stored}, "model": model.state_dict()}, path)
+    return path
+
+
+def test_a_checkpoint_from_before_the_newer_keys_loads(hugging_face_folder, tmp_path):
+    model, source = build(hugging_face_folder).eval(), torch.randn(1, 12000)
+    again = load_classifier(saved(tmp_path / "old.pt", model, pooling="attention"))
+    with torch.no_grad():
+        assert torch.equal(again(source)["logits"], model(source)["logits"])
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_kind_comes_back_from_its_checkpoint(hugging_face_folder, tmp_path, pooling):
+    choices = dict(pooling=pooling, layers="weighted", head_activation="relu", freeze_encoder=True)
+    model, source = build(hugging_face_folder, **choices).eval(), torch.randn(1, 12000)
+    again = load_classifier(saved(tmp_path / "new.pt", model, **choices))
+    with torch.no_grad():
+        assert torch.equal(again(source)["logits"], model(source)["logits"])
+
+
+@pytest.mark.parametrize("key", ["pooling", "layers", "head_activation", "freeze_encoder"])
+def test_a_checkpoint_with_an_unknown_choice_is_refused(hugging_face_folder, tmp_path, key):
+    path = saved(tmp_path / "odd.pt", build(hugging_face_folder), **{key: "sideways"})
+    with pytest.raises(CheckpointError, match=f"odd.pt: {key} 'sideways' is not one of"):
+        load_classifier(path)
 
 
 def test_without_a_checkpoint_to_start_from_it_says_so():

@@ -1,10 +1,11 @@
-"""Pooling against the paper's equations, worked out here with plain loops."""
+"""What every pooling must keep, and FLEA's own against the paper's equations, worked out here with plain loops."""
 
 import math
 
+import pytest
 import torch
 
-from flea_fairseq.models.pooling import AttentionPooling, MeanPooling
+from flea_fairseq.models.pooling import POOLINGS, AttentionPooling, MeanPooling
 
 
 def test_attention_is_equations_2_and_3():
@@ -29,16 +30,45 @@ def test_the_weight_starts_from_the_unit_interval():
     assert 0 <= weight.min() < 0.01 and 0.99 < weight.max() <= 1 and abs(weight.mean() - 0.5) < 0.02
 
 
-def test_padding_has_no_weight():
-    x = torch.randn(2, 6, 4)
-    padding = torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
-    for pooling in (AttentionPooling(4), MeanPooling(4)):
-        vector, weights = pooling(x, padding)
-        assert torch.equal(weights[1, 4:], torch.zeros(2))
-        alone, alone_weights = pooling(x[1:, :4], None)
-        assert torch.allclose(vector[1], alone[0], atol=1e-6) and torch.allclose(
-            weights[1, :4], alone_weights[0], atol=1e-6
-        )
+@pytest.mark.parametrize("name", POOLINGS)
+def test_a_padded_batch_equals_each_utterance_alone(name):
+    torch.manual_seed(0)
+    pooling = POOLINGS[name](32).eval()
+    lengths = [9, 5, 2, 1]
+    x = torch.randn(4, 9, 32)
+    padding = torch.arange(9) >= torch.tensor(lengths).unsqueeze(1)
+    x[padding] = 100.0  # nothing of it may be heard
+    vectors, weights = pooling(x, padding)
+    assert vectors.shape == (4, pooling.out_dim) and weights.shape == (4, 9)
+    assert not weights[padding].any() and torch.allclose(weights.sum(1), torch.ones(4), atol=1e-6)
+    for i, length in enumerate(lengths):
+        vector, own = pooling(x[i : i + 1, :length], None)
+        assert torch.allclose(vectors[i], vector[0], atol=1e-5) and torch.allclose(weights[i, :length], own[0])
+    assert (pooling(x, None)[0] - vectors)[1:].abs().max() > 1e-2  # the test can fail: without a mask it is heard
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("frames", [1, 6])
+def test_silent_and_constant_frames_give_finite_vectors_and_gradients(name, frames):
+    torch.manual_seed(0)
+    pooling = POOLINGS[name](32).train()
+    for x in (torch.zeros(2, frames, 32), torch.full((2, frames, 32), 3.7), torch.randn(2, 1, 32).repeat(1, frames, 1)):
+        x.requires_grad_()
+        pooling.zero_grad()
+        vector, _ = pooling(x, None)
+        (vector * torch.randn_like(vector)).sum().backward()
+        gradients = [x.grad, *(p.grad for p in pooling.parameters())]
+        assert vector.isfinite().all() and all(g.isfinite().all() and g.abs().max() < 1e4 for g in gradients)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_half_precision_gives_what_single_precision_does(name):
+    torch.manual_seed(0)
+    pooling, x = POOLINGS[name](32).eval(), torch.randn(2, 20, 32)
+    expected, _ = pooling(x, None)
+    vector, weights = pooling.bfloat16()(x.bfloat16(), None)
+    assert vector.dtype == weights.dtype == torch.bfloat16
+    assert torch.allclose(vector.float(), expected, atol=0.1)
 
 
 def test_mean_is_the_average():

@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test lint pins venv
+.PHONY: demo test table1-debug lint pins venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -18,6 +18,12 @@ test: venv
 demo: venv
 	test -d $(DEMO)/corpus || $(BIN)/python examples/demo/make_corpus.py $(DEMO)/corpus
 	$(BIN)/flea run examples/demo/experiment.yaml --corpus $(DEMO)/corpus --output $(DEMO) --cores $(CORES)
+
+DEBUG := work/debug
+table1-debug: venv
+	test -d $(DEBUG)/corpus || $(BIN)/python examples/demo/make_corpus.py $(DEBUG)/corpus --sentences 8 --shares
+	test -f $(DEBUG)/weights/km500.bin || $(BIN)/python examples/iemocap/make_weights.py $(DEBUG)/weights
+	$(BIN)/flea run examples/iemocap/debug.yaml --corpus $(DEBUG)/corpus --output $(DEBUG) --cores $(CORES) $(ARGS)
 
 lint: venv
 	$(BIN)/python -m ruff check .

@@ -73,19 +73,19 @@ def folds(corpus, output, protocol, n_folds, seed, transductive, replace) -> Non
     click.echo(", ".join(folds(corpus, output, protocol, n_folds, seed, transductive, replace)))
 
 
-@verb("extract", "fold/ssl.tsv features --checkpoint tapt.pt --layer 9")
+@verb("extract", "fold/ssl.tsv features --checkpoint tapt.pt --layer 9 --layer 11")
 @click.argument("manifest", type=PATH)
 @click.argument("output", type=PATH)
 @click.option("--checkpoint", type=PATH, help="fairseq .pt (also our own) or Hugging Face folder.")
-@click.option("--layer", type=click.IntRange(min=1), help="Transformer layer, from 1.")
+@click.option("--layer", "layers", type=click.IntRange(min=1), multiple=True, help="Transformer layer, from 1.")
 @click.option("--mfcc", is_flag=True, help="39-dimensional MFCC instead of a model.")
 @click.option("--shard", type=click.IntRange(min=0), default=0, help="Which part of the manifest.")
 @click.option("--shards", type=click.IntRange(min=1), default=1, help="How many parts.")
-def extract(manifest, output, checkpoint, layer, mfcc, shard, shards) -> None:
-    """Write the frames of a layer, in fairseq's feature files."""
+def extract(manifest, output, checkpoint, layers, mfcc, shard, shards) -> None:
+    """Write the frames of layers into OUTPUT/l<layer> (or OUTPUT/mfcc), in fairseq's feature files."""
     from flea_fairseq.clustering.extract import extract
 
-    extract(manifest, output, checkpoint, layer, mfcc, shard, shards)
+    extract(manifest, output, checkpoint, layers, mfcc, shard, shards)
 
 
 @verb("kmeans", "features ssl kmeans.npz --clusters 50")
@@ -130,13 +130,15 @@ def label(features, split, manifest, model, output, shards, extension) -> None:
 @click.argument("output", type=PATH)
 @click.option("--run-dir", type=PATH, required=True, help="fairseq's checkpoints and log; a second run resumes there.")
 @click.option("--init", type=PATH, help="Checkpoint to start from.")
-@click.option("--labels", type=PATH, help="Folder of the .km files.")
+@click.option("--labels", type=PATH, help="Folder of the frame labels.")
+@click.option("--label-set", "label_sets", multiple=True, default=["km"], help="Which of them, such as km50.")
+@click.option("--system", help="Put CONFIG_DIR/system/SYSTEM.yaml over the config.")
 @click.argument("settings", nargs=-1)
-def train(config_dir, config, data, output, run_dir, init, labels, settings) -> None:
+def train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings) -> None:
     """Train with fairseq-hydra-train; SETTINGS are hydra overrides."""
     from flea_fairseq.workflow.train import train
 
-    train(config_dir, config, data, output, run_dir, init, labels, settings)
+    train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings)
 
 
 @verb("evaluate", "model.pt fold/test.tsv predictions.tsv")
@@ -176,6 +178,58 @@ def score_frames(spans, manifest, train_manifest, units, train_units, output, ch
     from flea_fairseq.evaluation.score_frames import score_frames
 
     score_frames(spans, manifest, train_manifest, units, train_units, checkpoint, output)
+
+
+@verb("score-units", "fold/ssl.tsv units/ssl.km50 corpus.tsv units.json --clusters 50")
+@click.argument("manifest", type=PATH)
+@click.argument("units", type=PATH)
+@click.argument("corpus", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--clusters", type=click.IntRange(min=1), required=True, help="K.")
+def score_units(manifest, units, corpus, output, clusters) -> None:
+    """How clusters are used, and what they know of emotions and speakers."""
+    from flea_fairseq.evaluation.score_units import score_units
+
+    score_units(manifest, units, corpus, output, clusters)
+
+
+@verb("project", "fold/test.tsv hubert_base.pt align/model.pt projection.json --layer 9")
+@click.argument("manifest", type=PATH)
+@click.argument("before", type=PATH)
+@click.argument("after", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--layer", type=click.IntRange(min=1), required=True, help="Transformer layer, from 1.")
+@click.option("--frames", type=click.IntRange(min=1), default=2000, help="So many frames are drawn.")
+@click.option("--seed", type=int, default=1)
+def project(manifest, before, after, output, layer, frames, seed) -> None:
+    """Bring frames of a layer to two dimensions, before and after phase 2."""
+    from flea_fairseq.evaluation.project import project
+
+    project(manifest, before, after, layer, output, frames, seed)
+
+
+@verb("explain", "fold/test.tsv attention/model.pt mean/predictions.tsv attention/predictions.tsv attention.json")
+@click.argument("manifest", type=PATH)
+@click.argument("checkpoint", type=PATH)
+@click.argument("mean", type=PATH)
+@click.argument("attention", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--examples", type=click.IntRange(min=1), default=4, help="So many of each kind.")
+def explain(manifest, checkpoint, mean, attention, output, examples) -> None:
+    """The utterances that attention pooling helped and hurt most, and where its weights lie."""
+    from flea_fairseq.evaluation.explain import explain
+
+    explain(manifest, checkpoint, mean, attention, output, examples)
+
+
+@verb("compare", "work/emodb:flea_l3_k50_attention work/emodb:tapt")
+@click.argument("results_a")
+@click.argument("results_b")
+def compare(results_a, results_b) -> None:
+    """Compare two systems on the same utterances; each is a predictions.tsv, or a run's folder, a colon, a system."""
+    from flea_fairseq.evaluation.compare import compare
+
+    click.echo(compare(results_a, results_b)["table"])
 
 
 @verb("report", "work/emodb")

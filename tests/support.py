@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import soundfile
 import torch
 
 CLASSES = ("angry", "happy", "neutral", "sad")
@@ -32,3 +34,50 @@ def save_hugging_face(folder: Path, kind: str, layer_norm_mode: bool) -> Path:
     model_class(hugging_face_config(layer_norm_mode, kind)).eval().save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": layer_norm_mode}))
     return folder
+
+
+EVALUATION_HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+EVALUATORS = (
+    "C-E2:\tNeutral;\t()\n"
+    "C-E3:\tHappiness; Excited;\t(caf\xe9, [1.0 - 2.0])\n"
+    "C-F1:\tNeutral;\t()\n"
+    "A-E3:\tval 3; act 2; dom  2;\t()\n"
+    "A-F1:\tval 3; act 2; dom  1;\t()\n\n"
+)
+
+
+def dialog(*turns: tuple[str, str]) -> str:
+    """An evaluation file's text: (turn, emotion code) with evaluators' lines between."""
+    return EVALUATION_HEADER + "".join(
+        f"[{n}.2901 - {n}.8357]\t{turn}\t{code}\t[2.5000, 2.5000, 2.5000]\n{EVALUATORS}"
+        for n, (turn, code) in enumerate(turns)
+    )
+
+
+def write_dialog(root: Path, session: int, name: str, text: str, newline: str = "\n") -> Path:
+    path = root / f"Session{session}/dialog/EmoEvaluation/{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.replace("\n", newline).encode("latin-1"))
+    return path
+
+
+def wav(root: Path, session: int, turn: str) -> Path:
+    return root / f"Session{session}/sentences/wav/{turn.rpartition('_')[0]}/{turn}.wav"
+
+
+def write_full_iemocap(root: Path) -> Path:
+    """A tree with the release's 5531 utterances a class and a session, others to be left out; 25 ms of noise each."""
+    codes = ["neu"] * 1708 + ["ang"] * 1103 + ["sad"] * 1084 + ["exc"] * 1041 + ["hap"] * 595
+    sessions = [1] * 1085 + [2] * 1023 + [3] * 1151 + [4] * 1031 + [5] * 1241
+    rng = np.random.default_rng(1)
+    codes = [codes[i] for i in rng.permutation(len(codes))]  # every speaker shows every emotion
+    turns = {session: [(f"Ses0{session}F_impro01_M9{n:03d}", "fru") for n in range(100)] for session in range(1, 6)}
+    for number, (code, session) in enumerate(zip(codes, sessions, strict=True)):
+        turn = f"Ses0{session}F_impro01_{'FM'[number % 2]}{number:04d}"
+        turns[session].append((turn, code))
+        path = wav(root, session, turn)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.integers(-9000, 9000, 400).astype(np.int16), 16000)
+    for session, members in turns.items():
+        write_dialog(root, session, f"Ses0{session}F_impro01", dialog(*members))
+    return root

@@ -45,6 +45,7 @@ EVALUATION = {  # evaluators' word, and valence, activation, dominance
     "happy": ("Happiness", (4.5, 3.5, 3.0)),
     "sad": ("Sadness", (2.0, 1.5, 1.5)),
 }
+SHARES = {"neutral": 1708 / 5531, "angry": 1103 / 5531, "happy": 1636 / 5531, "sad": 1084 / 5531}  # of IEMOCAP
 PLACES = ("start", "middle", "end")
 SENTENCES = (
     "The train to the north leaves at seven tomorrow",
@@ -100,8 +101,10 @@ class Spoken:
     span: tuple[int, int] | None
 
 
-def make_corpus(output: Path, sentences: int = 6, seed: int = 1) -> None:
+def make_corpus(output: Path, sentences: int = 6, seed: int = 1, shares: bool = False) -> None:
     """Write the corpus to a new folder `output`: `sentences` utterances a voice and emotion.
+
+    shares: as many in all, but the emotions as frequent as in IEMOCAP.
 
     The folder appears when it is whole. Raises FleaError if it is there already, or without a synthesiser.
     """
@@ -114,7 +117,7 @@ def make_corpus(output: Path, sentences: int = 6, seed: int = 1) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         half_made = Path(temporary) / output.name
-        turns = list(plan(sentences, seed))
+        turns = list(plan(emotion_counts(sentences, shares), seed))
         lengths, spans = {}, []
         for number, turn in enumerate(tqdm(turns, desc="speak", unit="utt", disable=None)):
             spoken = speak(espeak, turn, np.random.default_rng([seed, 1, number]))
@@ -127,12 +130,19 @@ def make_corpus(output: Path, sentences: int = 6, seed: int = 1) -> None:
         os.rename(half_made, output)
 
 
-def plan(sentences: int, seed: int) -> Iterator[Turn]:
+def emotion_counts(sentences: int, shares: bool) -> dict[str, int]:
+    """Utterances of each emotion that a voice speaks."""
+    if not shares:
+        return dict.fromkeys(PROSODY, sentences)
+    return {emotion: max(1, round(share * len(PROSODY) * sentences)) for emotion, share in SHARES.items()}
+
+
+def plan(counts: dict[str, int], seed: int) -> Iterator[Turn]:
     """Who says what, how: two dialogs a session, in which its speakers take turns."""
     random = np.random.default_rng([seed, 0])
     for session, voices in SPEAKERS.items():
-        parts = {speaker: speaker_turns(random, sentences, parity) for parity, speaker in enumerate(voices)}
-        total = sentences * len(PROSODY)
+        parts = {speaker: speaker_turns(random, counts, parity) for parity, speaker in enumerate(voices)}
+        total = sum(counts.values())
         for number in range(total):
             second = number >= (total + 1) // 2
             dialog = f"Ses{session:02d}{'M' if second else 'F'}_impro01"
@@ -142,13 +152,13 @@ def plan(sentences: int, seed: int) -> Iterator[Turn]:
                 yield Turn(session, dialog, f"{dialog}_{speaker}{turn:03d}", speaker, emotion, text, place)
 
 
-def speaker_turns(random: np.random.Generator, sentences: int, parity: int) -> list[tuple[str, str, str]]:
+def speaker_turns(random: np.random.Generator, counts: dict[str, int], parity: int) -> list[tuple[str, str, str]]:
     """A speaker's (emotion, text, place) in random order; a quarter of each emotion is partial, at least one."""
     turns = []
-    for number, emotion in enumerate(PROSODY):
-        partial = max(1, (sentences + 2 * ((number + parity) % 2)) // 4) if emotion != "neutral" else 0
+    for number, (emotion, count) in enumerate(counts.items()):
+        partial = max(1, (count + 2 * ((number + parity) % 2)) // 4) if emotion != "neutral" else 0
         order = random.permutation(len(SENTENCES))
-        for i in range(sentences):
+        for i in range(count):
             place = PLACES[random.integers(len(PLACES))] if i < partial else "whole"
             turns.append((emotion, SENTENCES[order[i % len(order)]], place))
     return [turns[i] for i in random.permutation(len(turns))]
@@ -231,9 +241,10 @@ def evaluation(turn: Turn, number: int, start: float, end: float) -> list[str]:
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--sentences", default=6, show_default=True, help="Utterances a voice and emotion (40 pairs).")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same bytes.")
-def main(output: Path, sentences: int, seed: int) -> None:
+@click.option("--shares", is_flag=True, help="Emotions as frequent as in IEMOCAP, in place of equally.")
+def main(output: Path, sentences: int, seed: int, shares: bool) -> None:
     """Speak a small emotional corpus into the new folder OUTPUT, laid out like IEMOCAP, with spans.rttm."""
-    make_corpus(output, sentences, seed)
+    make_corpus(output, sentences, seed, shares)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """fairseq's feature files: `{split}_{shard}_{shards}.npy` and `.len`, and a `.json` that says whose they are."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -77,19 +79,31 @@ def write_features(
     utterances: Iterable[np.ndarray],
     source: Source,
 ) -> Path:
-    """Write one shard, utterance by utterance, and return the path of its `.npy`.
+    """Write one shard, utterance by utterance, and return the path of its `.npy`; see `writing_features`."""
+    with writing_features(folder, split, shard, shards, lengths, source) as write:
+        for frames in utterances:
+            write(frames)
+    return _path(folder, split, shard, shards)
 
-    lengths: frames of each utterance, known beforehand; utterances: (T, D) each. The `.npy` appears last, so a shard
-    that was interrupted is one that is missing. Raises ValueError for an utterance of another shape.
+
+@contextmanager
+def writing_features(
+    folder: str | Path, split: str, shard: int, shards: int, lengths: Sequence[int], source: Source
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Give a function that takes the (T, D) frames of one utterance after the other.
+
+    lengths: frames of each utterance, known beforehand. The `.npy` appears last, so a shard that was interrupted is
+    one that is missing. Raises ValueError for an utterance of another shape, or another number of them.
     """
     path = _path(folder, split, shard, shards)
     with replacing(path) as temporary:
         with open(temporary, "wb") as file:
-            _write_array(file, lengths, utterances)
+            writer = _ArrayWriter(file, lengths)
+            yield writer.write
+            writer.finish()
         path.unlink(missing_ok=True)  # an older one must not stand beside the new lengths
         write_text(path.with_suffix(".len"), "".join(f"{length}\n" for length in lengths))
         write_text(path.with_suffix(".json"), json.dumps({"source": source.name, "layer": source.layer}) + "\n")
-    return path
 
 
 def read_features(folder: str | Path, split: str, shards: int = 1) -> Features:
@@ -118,17 +132,27 @@ def _path(folder: str | Path, split: str, shard: int, shards: int) -> Path:
     return Path(folder) / f"{split}_{shard}_{shards}.npy"
 
 
-def _write_array(file, lengths: Sequence[int], utterances: Iterable[np.ndarray]) -> None:
+class _ArrayWriter:
     """A `.npy` whose shape is written before its frames are made, so that they need not be kept in memory."""
-    dim = None
-    for length, frames in zip(lengths, utterances, strict=True):
-        if dim is None:
-            dim = frames.shape[1]
-            shape = (sum(lengths), dim)
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        if frames.shape != (length, dim):
-            raise ValueError(f"frames of shape {frames.shape}, expected {(length, dim)}")
-        file.write(frames.astype("<f4", copy=False).tobytes())
+
+    def __init__(self, file: BinaryIO, lengths: Sequence[int]) -> None:
+        self.file, self.lengths = file, lengths
+        self.written, self.dim = 0, 0
+
+    def write(self, frames: np.ndarray) -> None:
+        if not self.written:
+            self.dim = frames.shape[1]
+            shape = (sum(self.lengths), self.dim)
+            np.lib.format.write_array_header_1_0(self.file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        expected = (self.lengths[self.written], self.dim) if self.written < len(self.lengths) else "no more"
+        if frames.shape != expected:
+            raise ValueError(f"frames of shape {frames.shape}, expected {expected}")
+        self.file.write(np.ascontiguousarray(frames, dtype="<f4").data)
+        self.written += 1
+
+    def finish(self) -> None:
+        if self.written != len(self.lengths):
+            raise ValueError(f"{self.written} utterances, expected {len(self.lengths)}")
 
 
 def _open_array(path: Path) -> np.ndarray:

@@ -1,11 +1,14 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one; reading small ones."""
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from flea_fairseq.errors import FormatError
 
 
 @contextmanager
@@ -30,6 +33,18 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict:
+    """Read a JSON object that must hold some keys. Raises FormatError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read as JSON ({error}); {remedy}") from None
+    missing = [key for key in keys if not isinstance(values, dict) or key not in values]
+    if missing:
+        raise FormatError(f"{path}: lacks {', '.join(missing)}; {remedy}")
+    return values
 
 
 def sha256(path: str | Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flea_fairseq.data.corpus import Corpus, read_corpus
 from flea_fairseq.data.corpus_notes import identical_audio, notes, one_class_speakers
-from flea_fairseq.data.files import sha256, write_text
-from flea_fairseq.data.manifest import Manifest, write_dictionary, write_labels, write_manifest
+from flea_fairseq.data.files import read_json, write_text
+from flea_fairseq.data.manifest import Manifest, read_manifest, write_dictionary, write_labels, write_manifest
 from flea_fairseq.data.protocols import SPLITS, Fold, some, split
 from flea_fairseq.errors import CorpusError
 
@@ -79,7 +79,29 @@ def _write(folder: Path, corpus: Corpus, fold: Fold) -> None:
 
 
 def fold_hash(folder: Path) -> str:
-    """One SHA-256 over the names and contents of a fold's files."""
-    names = sorted(f"{name}.{suffix}" for name in SPLITS for suffix in ("tsv", "emo")) + ["dict.emo.txt"]
-    lines = "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    """One SHA-256 over the names and contents of a fold's files, but for the corpus's root, which is the machine's."""
+    digest = hashlib.sha256()
+    for name in sorted(f"{name}.{suffix}" for name in SPLITS for suffix in ("tsv", "emo")) + ["dict.emo.txt"]:
+        content = (folder / name).read_bytes()
+        if name.endswith(".tsv"):
+            content = content.partition(b"\n")[2]
+        digest.update(f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+def check_fold(folder: Path) -> dict:
+    """The facts of fold.json, after checking that the fold's files are those that were split.
+
+    Raises CorpusError for files that were changed since, or a tested recording that unsupervised steps may hear where
+    the fold says that they do not.
+    """
+    path = Path(folder) / "fold.json"
+    facts = read_json(path, ("fold", "protocol", "score", "transductive", "hash"), "run flea folds again")
+    if fold_hash(path.parent) != facts["hash"]:
+        raise CorpusError(
+            f"{path}: the fold's files are not those that were split; run flea folds and the experiment again"
+        )
+    heard, tested = (set(read_manifest(path.with_name(f"{name}.tsv")).names) for name in ("ssl", "test"))
+    if not facts["transductive"] and heard & tested:
+        raise CorpusError(f"{path}: not transductive, but ssl.tsv has {some(sorted(heard & tested))} of test.tsv")
+    return facts

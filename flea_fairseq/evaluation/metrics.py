@@ -7,8 +7,6 @@ import numpy as np
 
 from flea_fairseq.errors import CorpusError
 
-RESAMPLES = 1000
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -33,8 +31,14 @@ def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Se
     unknown = sorted((set(truth) | set(predicted)) - set(index))
     if unknown:
         raise CorpusError(f"label {unknown[0]!r} is none of the classes {', '.join(classes)}")
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(confusion, ([index[label] for label in truth], [index[label] for label in predicted]), 1)
+    pairs = [np.array([index[label] for label in labels], dtype=int) for labels in (truth, predicted)]
+    return count_pairs(*pairs, len(classes))
+
+
+def count_pairs(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """The confusion matrix of class indices: truth, predicted (N,) -> (C, C) int64, rows are the truth."""
+    confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(confusion, (truth, predicted), 1)
     return confusion
 
 
@@ -58,20 +62,3 @@ def scores(confusion: np.ndarray) -> Scores:
     seen = support + given > 0
     f1 = 2 * hits[seen] / (support + given)[seen]
     return Scores(float(np.nanmean(recalls(confusion))), float(hits.sum() / n), float(f1.mean()), n, absent)
-
-
-def bootstrap(folds: Sequence[Sequence[np.ndarray]], seed: int) -> list[list[float]]:
-    """95 % percentile intervals of the mean UA and WA over folds (each the mean over its parts).
-
-    Utterances are drawn again, with replacement, within each part; for a confusion matrix that is a multinomial draw.
-    """
-    random = np.random.default_rng(seed)
-    drawn = []
-    for parts in folds:
-        for part in parts:
-            n = int(part.sum())
-            sample = random.multinomial(n, part.ravel() / n, size=RESAMPLES).reshape(RESAMPLES, *part.shape)
-            ua = np.nanmean(recalls(sample), axis=-1)
-            wa = np.diagonal(sample, axis1=-2, axis2=-1).sum(-1) / n
-            drawn.append(np.stack([ua, wa]) / (len(parts) * len(folds)))
-    return np.quantile(np.sum(drawn, axis=0), [0.025, 0.975], axis=1).T.tolist()

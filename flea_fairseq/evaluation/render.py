@@ -1,12 +1,16 @@
-"""Rows of results -> a plain table, and one HTML page that needs nothing but itself."""
+"""Rows of results -> one HTML page that needs nothing but itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from flea_fairseq.evaluation.figures import confusion_figure, fold_figure
+from flea_fairseq.evaluation.figures import confusion_figure, fold_figure, heat_map
+from flea_fairseq.evaluation.frames import frame_rows
+from flea_fairseq.evaluation.grid import Grid, pooling_title, read_grid
 from flea_fairseq.evaluation.metrics import recalls
+from flea_fairseq.evaluation.statistics import MEASURES
+from flea_fairseq.evaluation.tables import in_words, p_value, titles
 
 PROTOCOLS = {
     "inner": "One session is tested, the next one selects the epoch, the others train. Nothing is tuned on the tested "
@@ -16,85 +20,99 @@ PROTOCOLS = {
     "so half of what is scored was selected on.",
     "oracle": "The epoch is selected on the tested session itself: an upper bound, not a result.",
 }
-FRAME_MEASURES = {
-    "frame_ua": ("Frame UA of the cluster labels", "frame_chance"),
-    "attention_auc": ("AUC of the attention weights", "auc_chance"),
-    "energy_auc": ("AUC of the frame energy", "auc_chance"),
-}
-
-
-def frame_rows(frames: Sequence[dict]) -> list[dict]:
-    """For each frame-level measure its values by fold, their mean, and what chance gives."""
-    rows = []
-    for measure, (title, chance) in FRAME_MEASURES.items():
-        values = [frame[measure] for frame in frames]
-        if values and None not in values:
-            rows.append({"title": title, "values": values, "mean": float(np.mean(values)), "chance": frames[0][chance]})
-    return rows
-
-
-def table(rows: Sequence[dict], frames: Sequence[dict] = ()) -> str:
-    """The means as plain text, UA and WA in % with their 95 % intervals, and the frame-level measures below."""
-    lines = [("system", "protocol", "seed", "UA %", "WA %", "folds", "n")]
-    for row in rows:
-        if row["fold"] == "mean":
-            numbers = [_percent(row[m], row[f"{m}_ci"]) for m in ("ua", "wa")]
-            lines.append((row["title"], row["protocol"], str(row["seed"]), *numbers, str(row["folds"]), str(row["n"])))
-    text = _aligned(lines)
-    if measures := frame_rows(frames):
-        text += "\n" + _aligned(
-            [("against the known spans", "mean", "chance")]
-            + [(row["title"], f"{row['mean']:.3f}", f"{row['chance']:.3f}") for row in measures]
-        )
-    return text
-
-
-def _percent(value: float, interval: Sequence[float]) -> str:
-    return f"{100 * value:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n" for line in lines)
+FEW = 4  # systems whose confusions are all shown at once
 
 
 def page(
     facts: dict,
     rows: Sequence[dict],
-    pooled: dict[str, np.ndarray],
+    confusions: dict[str, np.ndarray],
     frames: Sequence[dict],
     classes: Sequence[str],
+    analysis: dict,
 ) -> str:
-    """The HTML report. `pooled`: a confusion matrix (C, C) a system.
+    """The HTML report. confusions: a matrix (C, C) a system; analysis: what report_analysis.html.j2 shows.
 
     Everything that comes from files is escaped; only our own figures, which escape for themselves, are not.
     """
     means = [row for row in rows if row["fold"] == "mean"]
-    by_fold = {key: [row for row in rows if row["system"] == key and row["fold"] != "mean"] for key in pooled}
-    environment = Environment(
+    single = {key: [row for row in rows if row["system"] == key and row["fold"] != "mean"] for key in confusions}
+    folds = {key: _averaged(of, "fold") for key, of in single.items()}
+    grid = read_grid(means)
+    shown = prominent(means, grid, facts.get("reference"))
+    return environment().get_template("report.html.j2").render(
+        facts=facts,
+        protocol=PROTOCOLS.get(facts["protocol"], ""),
+        classes=classes,
+        means=means,
+        notes=[(system["title"], system["note"]) for system in facts["systems"] if system.get("note")],
+        reference=titles(means).get(facts.get("reference")),
+        ua_figure=fold_figure(
+            [row["title"] for row in means],
+            [[fold["ua"] for fold in folds[row["system"]]] for row in means],
+            [row["ua_ci"] for row in means],
+            chance=1 / len(classes),
+        ),
+        grid=grid and {"lines": grid.table(means), "poolings": grid.poolings, "cells": len(grid.cells)},
+        heat_maps=heat_maps(grid) if grid else [],
+        single=single,
+        folds=folds,
+        seeds={key: _averaged(of, "seed") for key, of in single.items()},
+        recalls={key: recalls(matrix).tolist() for key, matrix in confusions.items()},
+        cards=[
+            {
+                "title": row["title"],
+                "what": shown.get(row["system"]),
+                "counts": confusions[row["system"]].tolist(),
+                "figure": confusion_figure(row["title"], confusions[row["system"]], classes),
+            }
+            for row in means
+        ],
+        frames=frames,
+        frame_rows=frame_rows(frames),
+        analysis=analysis,
+    )  # fmt: skip
+
+
+def environment() -> Environment:
+    """Templates of this package, escaping what they are given."""
+    made = Environment(
         loader=PackageLoader("flea_fairseq.evaluation", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda value: "-" if value is None or value != value else f"{100 * value:.1f}"
-    return environment.get_template("report.html.j2").render(
-        facts=facts,
-        protocol=PROTOCOLS.get(facts["protocol"], ""),
-        classes=classes,
-        means=means,
-        by_fold=by_fold,
-        folds=[row["fold"] for row in by_fold[means[0]["system"]]],
-        ua_figure=fold_figure(
-            [row["title"] for row in means],
-            [[fold["ua"] for fold in by_fold[row["system"]]] for row in means],
-            [row["ua_ci"] for row in means],
-            chance=1 / len(classes),
-        ),
-        confusions={key: matrix.tolist() for key, matrix in pooled.items()},
-        figures={row["system"]: confusion_figure(row["title"], pooled[row["system"]], classes) for row in means},
-        recalls={key: recalls(matrix).tolist() for key, matrix in pooled.items()},
-        frames=frames,
-        frame_rows=frame_rows(frames),
-    )
+    made.filters["percent"] = lambda value: "-" if value is None or value != value else f"{100 * value:.1f}"
+    made.filters["signed"] = lambda value: f"{100 * value:+.1f}"
+    made.filters.update(in_words=in_words, p_value=p_value, pooling_title=pooling_title)
+    return made
+
+
+def heat_maps(grid: Grid) -> list[str]:
+    """A figure for each pooling."""
+    return [
+        heat_map(pooling_title(pooling), grid.layers, grid.clusters, grid.ua(pooling), grid.span())
+        for pooling in grid.poolings
+    ]
+
+
+def prominent(means: Sequence[dict], grid: Grid | None, reference: str | None) -> dict[str, str]:
+    """The systems whose confusions stand open, and why: all if they are few, else the reference and the extremes."""
+    if len(means) <= FEW:
+        return {row["system"]: "" for row in means}
+    among, where = (list(grid.cells.values()), "of the grid") if grid else (means, "of all")
+    by_ua = sorted(among, key=lambda row: row["ua"])
+    reasons = {by_ua[0]["system"]: f"Lowest UA {where}", by_ua[-1]["system"]: f"Highest UA {where}"}
+    return {reference: "What others are compared with", **reasons} if reference else reasons
+
+
+def _averaged(rows: Sequence[Mapping], by: str) -> list[dict]:
+    """Rows of one fold (or seed) -> one with the means over the other, in order."""
+    groups: dict = {}
+    for row in rows:
+        groups.setdefault(row[by], []).append(row)
+    return [
+        {**group[0], **{measure: float(np.mean([row[measure] for row in group])) for measure in MEASURES}}
+        for group in groups.values()
+    ]

@@ -1,145 +1,101 @@
-"""From every fold's predictions to results.json, one HTML page and a plain table."""
+"""From every fold's and seed's predictions to results.json, one HTML page and a plain table."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from flea_fairseq.data.corpus import read_corpus
 from flea_fairseq.data.files import write_text
-from flea_fairseq.data.manifest import read_dictionary, utterance_id
-from flea_fairseq.errors import CorpusError, FormatError
-from flea_fairseq.evaluation.metrics import bootstrap, confusion_matrix, scores
-from flea_fairseq.evaluation.predictions import Predictions, read_predictions
-from flea_fairseq.evaluation.render import FRAME_MEASURES, page, table
-from flea_fairseq.evaluation.splits import read_split
+from flea_fairseq.evaluation.analysis import read_analysis
+from flea_fairseq.evaluation.estimates import estimates
+from flea_fairseq.evaluation.frames import read_frames
+from flea_fairseq.evaluation.metrics import count_pairs
+from flea_fairseq.evaluation.render import page
+from flea_fairseq.evaluation.results import Run, System, read_run, read_system
+from flea_fairseq.evaluation.statistics import MEASURES
+from flea_fairseq.evaluation.tables import table
 
-
-@dataclass(frozen=True)
-class Score:
-    """One system on one fold: a confusion matrix for each part whose scores are averaged (one part if pooled)."""
-
-    fold: str
-    split: str  # hash of the fold's files
-    parts: tuple[np.ndarray, ...]
-
-    @property
-    def pooled(self) -> np.ndarray:
-        """The confusion matrix of all test utterances: (C, C)."""
-        return np.sum(self.parts, axis=0)
-
-    def mean(self, measure: str) -> float:
-        """Mean over the parts of "ua" or "wa"."""
-        return float(np.mean([getattr(scores(part), measure) for part in self.parts]))
-
-    def absent(self, classes: Sequence[str]) -> list[str]:
-        """The classes that the truth of a part lacks: its UA is the mean over the others."""
-        return [classes[i] for i in sorted({i for part in self.parts for i in scores(part).absent})]
+KINDS = ("group", "layer", "clusters", "pooling")  # what a row repeats of its system, where the system has it
 
 
 def report(run: Path) -> dict:
     """Read a run's folder; write results.json and report.html into it; return rows, frames and the printed table.
 
-    `run.json` names the protocol, the seed, the systems ({"key", "title"}, in order) and, if not all that have
-    results, the folds. Raises CorpusError, FormatError.
+    `run.json` names the protocol, seeds, folds, systems in order, and the reference that others are compared with.
+    Raises CorpusError, FormatError.
     """
-    run = Path(run)
-    facts = read_json(run / "run.json", ("name", "protocol", "seed", "systems"))
-    names = facts.get("folds") or sorted(path.name for path in (run / "results").glob("*") if path.is_dir())
-    if not names:
-        raise CorpusError(f"{run / 'results'}: holds no results of a fold; run the experiment first")
-    classes = read_dictionary(run / "folds" / names[0] / "dict.emo.txt")
-    speakers = {utterance.id: utterance.speaker for utterance in read_corpus(run / "corpus.tsv").utterances}
-    folds = [read_fold(run, name, facts["protocol"]) for name in names]
-    rows, pooled = [], {}
-    for system in facts["systems"]:
-        results = [read_score(run, fold, system["key"], classes, speakers) for fold in folds]
-        rows += system_rows(system, results, facts, classes)
-        pooled[system["key"]] = np.sum([score.pooled for score in results], axis=0)
-    frames = read_frames(run, names)
-    facts["transductive"] = any(fold["transductive"] for fold in folds)
-    write_text(run / "results.json", json.dumps(rows, indent=2) + "\n")
-    write_text(run / "report.html", page(facts, rows, pooled, frames, classes))
-    return {"rows": rows, "frames": frames, "table": table(rows, frames)}
+    made = read_run(run)
+    bar = tqdm(made.facts["systems"], desc="read predictions", unit="system", disable=None)
+    systems = [read_system(made, facts) for facts in bar]
+    rows = result_rows(made, systems)
+    frames = read_frames(made)
+    facts = {**made.facts, "transductive": any(fold.transductive for fold in made.folds)}
+    confusions = {system.facts["key"]: confusion(made, system) for system in systems}
+    write_text(made.folder / "results.json", json.dumps(rows, indent=2) + "\n")
+    analysis = read_analysis(made.folder, made.facts)
+    write_text(made.folder / "report.html", page(facts, rows, confusions, frames, made.classes, analysis))
+    return {"rows": rows, "frames": frames, "table": table(facts, rows, frames)}
 
 
-def read_json(path: Path, keys: Sequence[str]) -> dict:
-    """Read a JSON object that must hold some keys. Raises FormatError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read as JSON ({error}); run the experiment again") from None
-    missing = [key for key in keys if not isinstance(values, dict) or key not in values]
-    if missing:
-        raise FormatError(f"{path}: lacks {', '.join(missing)}; run the experiment again")
-    return values
-
-
-def read_fold(run: Path, name: str, protocol: str) -> dict:
-    """Read a fold's facts. Raises CorpusError if it was made by another protocol than the run names."""
-    path = run / "folds" / name / "fold.json"
-    fold = read_json(path, ("fold", "protocol", "score", "transductive", "hash"))
-    if fold["protocol"] != protocol:
-        raise CorpusError(
-            f"{path}: protocol {fold['protocol']!r}, but {run / 'run.json'} says {protocol!r}; run flea folds again"
-        )
-    return fold
-
-
-def read_score(run: Path, fold: dict, system: str, classes: Sequence[str], speakers: dict[str, str]) -> Score:
-    """Read a system's predictions of a fold. Raises CorpusError unless they are of exactly the fold's test split."""
-    name = fold["fold"]
-    path = run / "results" / name / system / "predictions.tsv"
-    predictions = read_predictions(path)
-    manifest, labels = read_split(run / "folds" / name / "test.tsv", list(classes))
-    expected = dict(zip(map(utterance_id, manifest.names), labels))
-    if predictions.classes != tuple(classes):
-        raise CorpusError(f"{path}: classes {', '.join(predictions.classes)}, expected {', '.join(classes)} in order")
-    if dict(zip(predictions.ids, predictions.truth)) != expected:
-        raise CorpusError(
-            f"{path}: {len(predictions.ids)} utterances that are not the {len(expected)} of the fold's "
-            "test.tsv with its labels; run flea evaluate again"
-        )
-    by_speaker = fold["score"] == "mean_of_speakers"
-    if by_speaker and not expected.keys() <= speakers.keys():
-        raise CorpusError(f"{run / 'corpus.tsv'}: lacks utterances of fold {name}; run flea folds again")
-    groups = [speakers[id_] if by_speaker else "" for id_ in predictions.ids]
-    return Score(name, fold["hash"], tuple(_confusion(predictions, groups, group) for group in sorted(set(groups))))
-
-
-def _confusion(predictions: Predictions, groups: Sequence[str], group: str) -> np.ndarray:
-    pairs = [pair for pair, of in zip(zip(predictions.truth, predictions.predicted), groups) if of == group]
-    return confusion_matrix(*zip(*pairs), predictions.classes)
-
-
-def system_rows(system: dict, results: Sequence[Score], facts: dict, classes: Sequence[str]) -> list[dict]:
-    """A row a fold, and last their mean: UA and WA averaged over folds, their deviation, and 95 % intervals.
-
-    `absent`, where it is there, names the classes that the truth lacks.
-    """
-    common = {"system": system["key"], "title": system["title"], "protocol": facts["protocol"], "seed": facts["seed"]}
+def result_rows(run: Run, systems: Sequence[System]) -> list[dict]:
+    """For each system a row a fold and seed, and last the row of their means, intervals and difference."""
+    keys = [system.facts["key"] for system in systems]
+    reference = keys.index(run.facts["reference"]) if run.facts.get("reference") else None
     rows = []
-    for score in results:
-        values = {measure: round(score.mean(measure), 6) for measure in ("ua", "wa")}
-        absent = {"absent": score.absent(classes)} if score.absent(classes) else {}
-        values["n"] = int(score.pooled.sum())
-        rows.append({**common, "fold": score.fold, **values, "split": score.split, **absent})
-    split = hashlib.sha256("\n".join(score.split for score in results).encode()).hexdigest()
-    average = {**common, "fold": "mean", "folds": len(rows)}
-    intervals = bootstrap([score.parts for score in results], facts["seed"])
-    for measure, interval in zip(("ua", "wa"), intervals):
-        values = [score.mean(measure) for score in results]
-        average[measure] = round(float(np.mean(values)), 6)
-        average[f"{measure}_std"] = round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None
-        average[f"{measure}_ci"] = [round(edge, 6) for edge in interval]
-    return [*rows, {**average, "n": sum(row["n"] for row in rows), "split": split}]
+    for system, means in zip(systems, estimates(run.folds, systems, reference)):
+        single = list(seed_rows(run, system))
+        rows += [*single, mean_row(run, system, single, means)]
+    return rows
 
 
-def read_frames(run: Path, names: Sequence[str]) -> list[dict]:
-    """The frame-level scores of the folds that have them, each with its fold's name."""
-    paths = [(name, run / "results" / name / "frames.json") for name in names]
-    keys = [key for measure, (_, chance) in FRAME_MEASURES.items() for key in (measure, chance)]
-    return [{"fold": name, **read_json(path, keys)} for name, path in paths if path.exists()]
+def seed_rows(run: Run, system: System) -> list[dict]:
+    """A row a fold and seed: UA, WA and how many utterances. `absent`, where it is there, names the classes that the
+    truth lacks."""
+    rows = []
+    for fold, predicted in zip(run.folds, system.predicted):
+        absent = fold.absent(run.classes)
+        for seed, labels in zip(system.seeds, predicted):
+            values = {name: round(value, 6) for name, value in fold.mean(labels, len(run.classes)).items()}
+            where = {"protocol": fold.protocol, "transductive": fold.transductive, "fold": fold.name, "seed": seed}
+            row = {**_common(system), **where, **values, "n": len(fold.ids), "split": fold.split}
+            rows.append({**row, "absent": absent} if absent else row)
+    return rows
+
+
+def mean_row(run: Run, system: System, single: Sequence[dict], means: dict) -> dict:
+    """The means over folds and seeds with their deviation: over all of them, and of the seeds' means."""
+    split = hashlib.sha256("\n".join(fold.split for fold in run.folds).encode()).hexdigest()
+    row = {
+        **_common(system),
+        "protocol": run.facts["protocol"],
+        "transductive": any(fold.transductive for fold in run.folds),
+        "fold": "mean",
+        "folds": len(run.folds),
+        "seeds": list(system.seeds),
+    }
+    for measure in MEASURES:
+        values = np.array([row[measure] for row in single]).reshape(len(run.folds), len(system.seeds))
+        row[measure], row[f"{measure}_ci"] = means[measure], means[f"{measure}_ci"]
+        row[f"{measure}_std"] = _deviation(values.ravel())
+        row[f"{measure}_std_seeds"] = _deviation(values.mean(0))
+    if "difference" in means:
+        row["difference"] = {"reference": run.facts["reference"], **means["difference"]}
+    return {**row, "n": sum(len(fold.ids) for fold in run.folds), "split": split}
+
+
+def confusion(run: Run, system: System) -> np.ndarray:
+    """The confusion matrix of all folds and seeds together: (C, C)."""
+    truth = np.concatenate([np.tile(fold.truth, len(system.seeds)) for fold in run.folds])
+    return count_pairs(truth, np.concatenate([each.ravel() for each in system.predicted]), len(run.classes))
+
+
+def _common(system: System) -> dict:
+    facts = system.facts
+    return {"system": facts["key"], "title": facts["title"], **{key: facts[key] for key in KINDS if key in facts}}
+
+
+def _deviation(values: np.ndarray) -> float | None:
+    return round(float(values.std(ddof=1)), 6) if len(values) > 1 else None

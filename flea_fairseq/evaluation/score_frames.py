@@ -13,9 +13,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from flea_fairseq.clustering.label import check_units
 from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
 from flea_fairseq.data.files import write_text
-from flea_fairseq.data.manifest import Manifest, read_dictionary, read_lines, read_units, utterance_id
+from flea_fairseq.data.manifest import Manifest, read_dictionary, read_lines, utterance_id
 from flea_fairseq.errors import CorpusError, FormatError
 from flea_fairseq.evaluation.metrics import confusion_matrix, recalls, scores
 from flea_fairseq.evaluation.splits import read_split, read_utterance
@@ -50,14 +51,13 @@ def score_frames(
     classes = read_dictionary(Path(train_manifest).parent / "dict.emo.txt")
     if NEUTRAL not in classes:
         raise CorpusError(f"{train_manifest}: classes {', '.join(classes)}, expected {NEUTRAL!r} among them")
-    train, train_labels = read_split(train_manifest, classes)
-    train_clusters = split_units(train_units, train)
+    _, train_labels = read_split(train_manifest, classes)
     test, labels = read_split(manifest, classes)
-    clusters = split_units(units, test)
+    known = len(read_dictionary(units.with_name(f"dict{units.suffix}.txt")))
+    train_clusters, clusters = check_units(train_units, train_manifest, known), check_units(units, manifest, known)
     truth = split_truth(spans, test, labels, classes)
 
-    highest = max(int(row.max()) for row in [*train_clusters, *clusters])
-    names = name_clusters(train_clusters, train_labels, classes, highest + 1)
+    names = name_clusters(train_clusters, train_labels, classes, known)
     true_frames = [name for row in truth for name in row]
     confusion = confusion_matrix(true_frames, [names[unit] for row in clusters for unit in row], classes)
     result = scores(confusion)
@@ -128,20 +128,6 @@ def split_truth(path: Path, split: Manifest, labels: Sequence[str], classes: Seq
         frame_truth(spans.get(utterance_id(name), []), frame_count(samples))
         for name, samples in zip(split.names, split.frames)
     ]
-
-
-def split_units(path: Path, split: Manifest) -> list[np.ndarray]:
-    """Read a `.km` that belongs to a split. Raises CorpusError if utterances or frames are of other number."""
-    units = read_units(path)
-    if len(units) != len(split.names):
-        raise CorpusError(f"{path}: {len(units)} utterances, expected {len(split.names)}; run flea label again")
-    for number, (row, samples) in enumerate(zip(units, split.frames), start=1):
-        if len(row) != frame_count(samples):
-            raise CorpusError(
-                f"{path}:{number}: {len(row)} units, expected {frame_count(samples)} for {samples} samples at 50 Hz; "
-                "run flea label again"
-            )
-    return units
 
 
 def name_clusters(

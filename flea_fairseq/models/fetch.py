@@ -29,10 +29,8 @@ def fetch(name: str, folder: Path | None = None, url: str | None = None, sha256:
     compared with that whenever it is asked for again; sha256, where given, is compared as well. A file that somebody
     put there is taken and recorded. Raises FetchError for a download that does not arrive, or another file.
     """
-    if name not in SOURCES:
-        raise FetchError(f"{name}: no such weights; known are {', '.join(SOURCES)}")
-    folder = Path(folder or os.environ.get("FLEA_CACHE") or Path.home() / ".cache/flea_fairseq").expanduser()
-    path = folder / SOURCES[name].rsplit("/", 1)[1]
+    path = location(name, folder)
+    folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
@@ -47,6 +45,14 @@ def fetch(name: str, folder: Path | None = None, url: str | None = None, sha256:
     except OSError as error:
         raise FetchError(f"{name}: {path} cannot be written or read ({error.strerror or error})") from None
     return path
+
+
+def location(name: str, folder: Path | None = None) -> Path:
+    """Where a model file is kept, whether it is there or not. Raises FetchError for a name that is not known."""
+    if name not in SOURCES:
+        raise FetchError(f"{name}: no such weights; known are {', '.join(SOURCES)}")
+    folder = Path(folder or os.environ.get("FLEA_CACHE") or Path.home() / ".cache/flea_fairseq").expanduser()
+    return folder / SOURCES[name].rsplit("/", 1)[1]
 
 
 def _check(name: str, file: Path, path: Path, origin: str, expected: str | None) -> None:

@@ -1,10 +1,9 @@
 """experiment.yaml: what is run, on which corpus, under which protocol. Unknown keys and wrong types are refused."""
 
-import ast
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, get_origin
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -12,15 +11,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flea_fairseq.data.protocols import PROTOCOLS
 from flea_fairseq.errors import ExperimentError
+from flea_fairseq.models.fetch import SOURCES
+from flea_fairseq.workflow.settings import check_settings
 
-PHASES = ("tapt_pretrain", "tapt_finetune", "align", "finetune")  # 1a, 1b, 2, 3
-POOLINGS = {"flea_mean": "mean", "flea_attention": "attention"}
-SYSTEMS = {
-    "baseline": "logistic regression on log-mel",
-    "tapt": "TAPT, average pooling",
-    "flea_mean": "FLEA, average pooling",
-    "flea_attention": "FLEA, attention pooling",
-}
+SYSTEMS = ("baseline", "tapt", "flea", "v_ft", "w2v_tapt", "p_tapt", "shift", "superb", "attentive_statistics")
+WAV2VEC_SYSTEMS = ("v_ft", "w2v_tapt", "p_tapt")
+FILES = ("manifest", "config_dir")  # paths relative to the file that names them
+WEIGHTS = (("encoder",), ("wav2vec",), ("first_units", "kmeans"), ("p_tapt", "wav2vec_v1"))  # these too, or names
+DEPTH = 8  # files that a file may stand on, one on the other
 
 
 @dataclass
@@ -33,91 +31,113 @@ class FirstUnits:
 
 
 @dataclass
+class PTapt:
+    """The labels of P-TAPT: several K at once."""
+
+    clusters: List[int] = field(default_factory=lambda: [8, 64, 512, 4096])
+    wav2vec_v1: str = ""  # wav2vec (v1) fine-tuned for emotions, whose frames are clustered
+    layer: int = 0  # without it, this layer of phase 1b's model (0: the examined one)
+
+
+@dataclass
+class Cell:
+    """One layer and K; 0: the first of the experiment's."""
+
+    layer: int = 0
+    clusters: int = 0
+
+
+@dataclass
 class Experiment:
-    """One experiment. Paths in the file are relative to the file."""
+    """One experiment. Paths in the file are relative to the file; one value stands for a list of one."""
 
     name: str = MISSING
     manifest: str = MISSING  # script: corpus root -> corpus.tsv
     manifest_options: List[str] = field(default_factory=list)
     spans: str = ""  # RTTM with known emotional spans, relative to the corpus root
-    config_dir: str = MISSING  # folder of pretrain.yaml and finetune.yaml
+    config_dir: str = MISSING  # folder of pretrain.yaml, finetune.yaml, wav2vec_pretrain.yaml and system/
     protocol: str = "inner"
     n_folds: int = 5  # only for corpora without sessions
+    split_seed: int = 1  # the same
     transductive: bool = False
     folds: List[str] = field(default_factory=list)  # names; empty: all
-    seed: int = 1
+    seeds: List[int] = field(default_factory=lambda: [1])
     threads: int = 1  # CPU threads a step
+    systems: List[str] = field(default_factory=lambda: ["baseline", "tapt", "flea"])  # the rows of the table
     encoder: str = ""  # pretrained encoder: a file, a folder, or a name that `flea fetch` knows; empty: from scratch
+    wav2vec: str = ""  # pretrained wav2vec 2.0, for the systems of Chen and Rudnicky
     first_units: FirstUnits = field(default_factory=FirstUnits)
-    layer: int = MISSING  # whose frames are clustered in phase 1c
-    clusters: int = MISSING  # K of phase 1c
+    layers: List[int] = MISSING  # whose frames are clustered in phase 1c
+    clusters: List[int] = MISSING  # K of phase 1c
+    poolings: List[str] = field(default_factory=lambda: ["mean", "attention"])  # of phase 3
+    examined: Cell = field(default_factory=Cell)  # which the report looks into
+    p_tapt: PTapt = field(default_factory=PTapt)
     max_frames: int = 0  # k-means is fitted on so many frames at most (0: all)
-    settings: Dict[str, Dict[str, Any]] = field(default_factory=dict)  # pretrain, finetune, or one phase: key -> value
+    settings: Dict[str, Dict[str, Any]] = field(default_factory=dict)  # base config, family or model: key -> value
 
 
 def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
-    """Read an experiment.yaml; changes: `key=value`, with dots for nested keys. Raises ExperimentError."""
+    """Read an experiment.yaml; changes: `key=value`, with dots for nested keys. Raises ExperimentError.
+
+    `base: other.yaml` in a file takes everything from there that the file does not say itself.
+    """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ExperimentError(f"{path}: no such file; examples/demo/experiment.yaml is one to start from") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ExperimentError(f"{path}: expected keys and values, found {type(values).__name__}")
+    values = _with_bases(path, DEPTH)
     for change in changes:
         _change(values, change)
     _refuse_interpolation(values, path)
-    settings = _check_settings(values.pop("settings", {}), path)
+    settings = values.pop("settings", {})
+    for name in [item.name for item in fields(Experiment) if get_origin(item.type) in (list, List)]:
+        if name in values and not isinstance(values[name], list):
+            values[name] = [values[name]]
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Experiment), OmegaConf.create(values))
         experiment = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         raise ExperimentError(f"{path}: {where}{str(error).splitlines()[0]}") from error
-    experiment.settings = settings
-    for name in ("manifest", "config_dir"):
-        setattr(experiment, name, str((path.parent / getattr(experiment, name)).resolve()))
-    for name in ("manifest", "config_dir"):
+    for name in FILES:
         if not Path(getattr(experiment, name)).exists():
             raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
+    check_settings(settings, Path(experiment.config_dir), path)
+    experiment.settings = settings
     _check_numbers(experiment, path)
-    _check_keys(experiment, path)
+    _check_choices(experiment, path)
+    experiment.examined.layer = experiment.examined.layer or experiment.layers[0]
+    experiment.examined.clusters = experiment.examined.clusters or experiment.clusters[0]
+    experiment.p_tapt.layer = experiment.p_tapt.layer or experiment.examined.layer
     return experiment
 
 
-def phase_settings(experiment: Experiment, phase: str) -> List[str]:
-    """The changes to a phase's base config, as hydra overrides; a phase's own settings win over those of its kind."""
-    kind = config_name(phase)
-    merged = {**experiment.settings.get(kind, {}), **experiment.settings.get(phase, {})}
-    merged["common.seed"] = experiment.seed
-    return [override(key, value) for key, value in merged.items()]
+def _with_bases(path: Path, depth: int) -> dict:
+    """A file's values over those of its `base`; paths are resolved against the file that names them."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ExperimentError(f"{path}: no such file; examples/demo/experiment.yaml is one to start from") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ExperimentError(f"{path}: expected keys and values, found {type(values).__name__}")
+    for *parents, name in [(name,) for name in FILES] + list(WEIGHTS):
+        holder = values.get(parents[0]) if parents else values
+        if isinstance(holder, dict) and isinstance(holder.get(name), str) and holder[name] not in ("", *SOURCES):
+            holder[name] = str((path.parent / holder[name]).resolve())
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or depth == 0:
+        raise ExperimentError(f"{path}: base is {base!r}, expected the name of a file that does not lead back here")
+    return _merged(_with_bases(path.parent / base, depth - 1), values)
 
 
-def config_name(phase: str) -> str:
-    """The base config of a phase."""
-    return "pretrain" if phase in ("pretrain", "tapt_pretrain", "align") else "finetune"
-
-
-def override(key: str, value: Any) -> str:
-    """`key=value` in hydra's override grammar; text is quoted, so that no value can be read as anything else."""
-    return f"{key}={_value(value)}"
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(_value(item) for item in value)}]"
-    if "${" in str(value):
-        raise ExperimentError(f"{value!r}: interpolations are not read")
-    # In hydra's quotes a backslash escapes only a quote, or backslashes in front of one.
-    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), str(value)) + "'"
+def _merged(base: dict, values: dict) -> dict:
+    """Values over a base, key by key where both are mappings."""
+    both = {
+        key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in values.items()
+    }
+    return {**base, **both}
 
 
 def _change(values: dict, change: str) -> None:
@@ -137,53 +157,37 @@ def _change(values: dict, change: str) -> None:
         raise ExperimentError(f"--set {change!r}: the value is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _check_settings(settings: Any, path: Path) -> Dict[str, Dict[str, Any]]:
-    allowed = ("pretrain", *PHASES, *POOLINGS)
-    if not isinstance(settings, dict) or not all(isinstance(part, dict) for part in settings.values()):
-        raise ExperimentError(f"{path}: settings must hold {', '.join(allowed)}, each with keys and values")
-    for name, part in settings.items():
-        if name not in allowed:
-            raise ExperimentError(f"{path}: settings.{name} is unknown; expected one of {', '.join(allowed)}")
-        for key in part:
-            if not all(word.isidentifier() for word in str(key).split(".")):
-                raise ExperimentError(f"{path}: settings.{name}: {key!r} is no key of a config")
-    return settings
-
-
 def _check_numbers(experiment: Experiment, path: Path) -> None:
-    least = {"layer": 1, "clusters": 1, "threads": 1, "n_folds": 2, "seed": 0, "max_frames": 0}
+    least = {"layers": 1, "clusters": 1, "seeds": 0, "threads": 1, "n_folds": 2, "split_seed": 0, "max_frames": 0}
     for name, smallest in least.items():
-        if getattr(experiment, name) < smallest:
-            raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, expected {smallest} or more")
+        value = getattr(experiment, name)
+        numbers = value if isinstance(value, list) else [value]
+        for number in numbers:
+            if number < smallest:
+                raise ExperimentError(f"{path}: {name} is {value}, expected {smallest} or more")
+        if len(set(numbers)) < len(numbers) or not numbers:
+            raise ExperimentError(f"{path}: {name} is {value}, expected one or more, each once")
+    if not experiment.p_tapt.clusters or min(experiment.p_tapt.clusters) < 1:
+        raise ExperimentError(f"{path}: p_tapt.clusters is {experiment.p_tapt.clusters}, expected 1 or more")
+
+
+def _check_choices(experiment: Experiment, path: Path) -> None:
     if experiment.protocol not in PROTOCOLS:
         raise ExperimentError(f"{path}: protocol is {experiment.protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-
-
-def _check_keys(experiment: Experiment, path: Path) -> None:
-    """Refuse before anything runs what hydra would refuse hours later: keys that the base config does not have."""
-    for phase, settings in experiment.settings.items():
-        base = Path(experiment.config_dir) / f"{config_name(phase)}.yaml"
-        known = yaml.safe_load(base.read_text(encoding="utf-8")) if base.is_file() else {}
-        for key, value in settings.items():
-            where = f"{path}: settings.{phase}.{key}"
-            node: Any = known
-            for word in str(key).split("."):
-                if not isinstance(node, dict) or word not in node:
-                    raise ExperimentError(f"{where}: {base} has no such key; list it there if fairseq knows it")
-                node = node[word]
-            if isinstance(value, dict) or isinstance(node, dict):
-                raise ExperimentError(f"{where} is {value!r}: give one value for each key, with dots between the words")
-            if key == "optimizer.adam_betas":
-                _check_betas(where, value)
-
-
-def _check_betas(where: str, value: Any) -> None:
-    """fairseq evaluates a text given here; only two numbers may reach it."""
-    try:
-        first, second = ast.literal_eval(value) if isinstance(value, str) else value
-        float(first), float(second)
-    except (ValueError, TypeError, SyntaxError):
-        raise ExperimentError(f"{where} is {value!r}, expected two numbers such as [0.9, 0.98]") from None
+    for system in experiment.systems:
+        if system not in SYSTEMS:
+            raise ExperimentError(f"{path}: systems: {system!r} is unknown, expected some of {', '.join(SYSTEMS)}")
+        if system in WAV2VEC_SYSTEMS and not experiment.wav2vec:
+            raise ExperimentError(f"{path}: system {system} starts from wav2vec 2.0; name it: wav2vec: wav2vec2-base")
+    if not experiment.systems:
+        raise ExperimentError(f"{path}: systems is empty, expected some of {', '.join(SYSTEMS)}")
+    for pooling in experiment.poolings:
+        if not re.fullmatch(r"[a-z_]+", pooling):
+            raise ExperimentError(f"{path}: poolings: {pooling!r} is no pooling's name")
+    for name, known in (("layer", experiment.layers), ("clusters", experiment.clusters)):
+        value = getattr(experiment.examined, name)
+        if value and value not in known:
+            raise ExperimentError(f"{path}: examined.{name} is {value}, expected one of {known}")
 
 
 def _refuse_interpolation(value: Any, path: Path) -> None:

@@ -18,15 +18,9 @@ from pathlib import Path
 
 from flea_fairseq.data.files import write_text
 from flea_fairseq.errors import ExperimentError
-from flea_fairseq.workflow.experiment import (
-    PHASES,
-    POOLINGS,
-    SYSTEMS,
-    Experiment,
-    override,
-    phase_settings,
-    read_experiment,
-)
+from flea_fairseq.workflow.estimate import estimate
+from flea_fairseq.workflow.experiment import Experiment, read_experiment
+from flea_fairseq.workflow.method import Method, Weights, cell_name, method
 from flea_fairseq.workflow.progress import follow
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
@@ -38,22 +32,29 @@ def run(
 ) -> Path:
     """Run an experiment.yaml on the corpus in the folder `corpus`; everything it makes is in `output`.
 
-    cores: steps of different folds run side by side; changes: `key=value` in place of the file's. Steps whose inputs
-    and settings are as they were are not run again. Returns the path of results.json.
+    cores: steps that do not need each other run side by side; changes: `key=value` in place of the file's. Steps whose
+    inputs and settings are as they were are not run again. dry_run: read and split the corpus, print what would be run
+    and what it would cost, and download nothing. Returns the path of results.json.
     Raises ExperimentError naming the failed step, with the end of its log.
     """
     require_snakemake()
     plan = read_experiment(experiment, list(changes))
     if not corpus.is_dir():
         raise ExperimentError(f"{corpus}: no such folder; --corpus names the root of the recordings")
+    made = method(plan, weights(plan, download=not dry_run))
+    check_poolings(plan)
     output.mkdir(parents=True, exist_ok=True)
     with alone(output) as lock:
-        graph = graph_config(plan, corpus.resolve())
+        graph = graph_config(plan, made, corpus.resolve())
         snakemake(output, {**graph, "folds": []}, "prepare", cores, False, lock)
+        print_notes(output / "logs/folds.log")
         graph["folds"] = chosen_folds(plan, output)
-        facts = {**provenance(plan, corpus), "folds": graph["folds"]}
-        write_changed(output / "run.json", json.dumps(facts, indent=2) + "\n")
-        snakemake(output, graph, "all", cores, dry_run, lock)
+        facts = {**provenance(plan, made, corpus), "folds": graph["folds"]}
+        if not (dry_run and (output / "run.json").exists()):
+            write_changed(output / "run.json", json.dumps(facts, indent=2) + "\n")
+        printed = snakemake(output, graph, "all", cores, dry_run, lock)
+    if dry_run:
+        print(estimate(printed, made, Path(plan.config_dir), output / "folds"))
     return output / "results.json"
 
 
@@ -86,33 +87,51 @@ def require_snakemake() -> None:
         raise ExperimentError("the graph needs Snakemake: pip install 'flea_fairseq[workflow]'")
 
 
-def graph_config(plan: Experiment, corpus: Path) -> dict:
+def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict:
     """What the Snakefile needs, with absolute paths."""
-    settings = {phase: phase_settings(plan, phase) for phase in (*PHASES[:3], *POOLINGS)}
-    settings["tapt_finetune"].append(override("model.pooling", "mean"))
-    for phase, pooling in POOLINGS.items():
-        settings[phase].append(override("model.pooling", pooling))
     values = asdict(plan)
-    del values["settings"], values["folds"], values["name"]
-    spans = str(corpus / plan.spans) if plan.spans else ""
-    encoder, kmeans = (fetched(name) for name in (plan.encoder, plan.first_units.kmeans))
-    if encoder and not kmeans:
-        raise ExperimentError(
-            "first_units.kmeans: a pretrained encoder needs the k-means model of its units, such as hubert-km500"
-        )
-    values["first_units"]["kmeans"] = kmeans
-    return {**values, "encoder": encoder, "corpus": str(corpus), "spans": spans, "phase_settings": settings}
+    kept = ("manifest", "manifest_options", "config_dir", "protocol", "n_folds", "split_seed", "transductive", "seeds",
+            "threads", "poolings", "examined", "max_frames")  # fmt: skip
+    return {
+        **{name: values[name] for name in kept},
+        "method": made.to_dict(),
+        "examined_cell": cell_name(plan.examined.layer, plan.examined.clusters),
+        "corpus": str(corpus),
+        "spans": str(corpus / plan.spans) if plan.spans else "",
+    }
 
 
-def fetched(name: str) -> str:
-    """A path as it is; a name that `flea fetch` knows as the path of the downloaded file."""
-    from flea_fairseq.models.fetch import SOURCES, fetch
+def weights(plan: Experiment, download: bool) -> Weights:
+    """The pretrained files that the experiment names."""
+    names = (plan.encoder, plan.first_units.kmeans, plan.wav2vec, plan.p_tapt.wav2vec_v1)
+    return Weights(*(weights_path(name, download) for name in names))
+
+
+def weights_path(name: str, download: bool) -> str:
+    """A path as it is; a name that `flea fetch` knows as the path of its file, there or not unless it is downloaded."""
+    from flea_fairseq.models.fetch import SOURCES, fetch, location
 
     if name in SOURCES:
-        return str(fetch(name))
+        return str(fetch(name) if download else location(name))
     if name and not Path(name).exists():
         raise ExperimentError(f"{name}: no such file or folder, and none of {', '.join(SOURCES)}")
     return str(Path(name).resolve()) if name else ""
+
+
+def check_poolings(plan: Experiment) -> None:
+    """Raise ExperimentError for a pooling that there is not; hours later the classifier would."""
+    from flea_fairseq.models.pooling import POOLINGS  # torch: seconds
+
+    for pooling in plan.poolings:
+        if pooling not in POOLINGS:
+            raise ExperimentError(f"poolings: {pooling!r} is unknown, expected some of {', '.join(POOLINGS)}")
+
+
+def print_notes(log: Path) -> None:
+    """Show what a step found worth saying."""
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        if line.startswith("note: "):
+            print(line, file=sys.stderr)
 
 
 def chosen_folds(plan: Experiment, output: Path) -> list[str]:
@@ -124,15 +143,17 @@ def chosen_folds(plan: Experiment, output: Path) -> list[str]:
     return plan.folds or made
 
 
-def provenance(plan: Experiment, corpus: Path) -> dict:
+def provenance(plan: Experiment, made: Method, corpus: Path) -> dict:
     """What a reader of the results has to know; no times, so that equal runs give equal files."""
     packages = ("flea_fairseq", ENGINE, "torch", "torchaudio", "faiss-cpu", "numpy")
     return {
         "name": plan.name,
         "protocol": plan.protocol,
-        "seed": plan.seed,
+        "seeds": plan.seeds,
         "corpus": corpus.resolve().name,
-        "systems": [{"key": key, "title": title} for key, title in SYSTEMS.items()],
+        "systems": made.systems,
+        "reference": "tapt" if "tapt" in plan.systems else made.systems[0]["key"],
+        "models": list(made.models),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "hardware": hardware(),
         "experiment": asdict(plan),
@@ -158,8 +179,11 @@ def write_changed(path: Path, text: str) -> None:
         write_text(path, text)
 
 
-def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool, lock: int) -> None:
-    """Run Snakemake to a target, as a progress bar over steps. Raises ExperimentError for a failed step."""
+def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool, lock: int) -> str:
+    """Run Snakemake to a target, as a progress bar over steps, and return what it printed.
+
+    Raises ExperimentError for a failed step.
+    """
     write_text(output / "graph.json", json.dumps(graph, indent=1) + "\n")
     triggers = ["--rerun-triggers", "mtime", "params", "input"]
     command = [sys.executable, "-m", "snakemake", target, "--snakefile", str(SNAKEFILE), "--directory", str(output),
@@ -176,7 +200,6 @@ def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool,
         try:
             if dry_run:
                 lines.extend(process.stdout)
-                print("".join(lines))
             else:
                 follow(process.stdout, lines, output)
         except BaseException:  # Ctrl-C or SIGTERM: Snakemake alone would wait for its steps to end
@@ -185,6 +208,7 @@ def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool,
     write_text(output / "logs" / f"snakemake_{target}.log", "".join(lines))
     if process.returncode != 0:
         raise ExperimentError(failure(lines, output))
+    return "".join(lines)
 
 
 def failure(lines: list[str], output: Path) -> str:

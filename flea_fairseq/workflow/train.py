@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from flea_fairseq.data.files import sha256, write_text
 from flea_fairseq.errors import ExperimentError
+from flea_fairseq.evaluation.curves import json_part
 from flea_fairseq.models.checkpoints import fingerprint, strip_training_state
-from flea_fairseq.workflow.experiment import override
+from flea_fairseq.workflow.settings import override
 
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
 SHOWN = ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua")
@@ -29,41 +30,45 @@ def train(
     run_dir: Path,
     init: Path | None = None,
     labels: Path | None = None,
+    label_sets: Sequence[str] = ("km",),
+    system: str | None = None,
     settings: Sequence[str] = (),
 ) -> Path:
     """Run `fairseq-hydra-train` and write the model, without its optimiser, to `output`.
 
-    config_dir, config: the base config, such as examples/config and finetune; data: the fold's folder; labels: the
-    folder of the `.km` files; init: the checkpoint to start from; settings: hydra overrides. `run_dir` keeps fairseq's
-    checkpoints and log: a run with the same inputs goes on from there, one with others starts anew.
-    The model is the best by the config's metric where there is one, else the last.
+    config_dir, config: the base config, such as examples/config and finetune; system: `system/<name>.yaml` there, put
+    over it; data: the fold's folder; labels: the folder of the frame labels, label_sets: which of them, such as km50;
+    init: the checkpoint to start from; settings: hydra overrides. `run_dir` holds fairseq's checkpoints until the model
+    is written, and its log: a run with the same inputs goes on from there, one with others starts anew. The model is
+    the best by the config's metric where there is one, else the last.
     Raises ExperimentError with the last lines of the log if fairseq fails.
     """
-    overrides = list(settings) + [
-        override("task.data", data.resolve()),
-        override("checkpoint.save_dir", run_dir.resolve()),
-    ]
+    overrides = [*([f"+system={system}"] if system else []), *settings]
+    overrides += [override("task.data", data.resolve()), override("checkpoint.save_dir", run_dir.resolve())]
+    files = [config_dir / f"{config}.yaml", *([config_dir / "system" / f"{system}.yaml"] if system else [])]
+    files += [path for pattern in ("*.tsv", "*.emo", "dict.*.txt") for path in sorted(data.glob(pattern))]
     if labels is not None:
-        overrides.append(override("task.label_dir", labels.resolve()))
+        overrides += [override("task.label_dir", labels.resolve()), override("task.labels", list(label_sets))]
+        files += [labels / name for of in label_sets for name in (f"dict.{of}.txt", f"ssl.{of}")]
     if init is not None:
         overrides.append(override("model.init_checkpoint", init.resolve()))
-    _keep_or_clear(run_dir, _inputs(config_dir / f"{config}.yaml", data, labels, init, overrides))
+    _keep_or_clear(run_dir, _inputs(files, init, overrides))
     command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", str(config_dir.resolve()),
                "--config-name", config, override("common.user_dir", USER_DIR), *overrides]  # fmt: skip
     _run(command, run_dir)
     best, last = run_dir / "checkpoint_best.pt", run_dir / "checkpoint_last.pt"
     strip_training_state(best if best.exists() else last, output)
+    _remove_checkpoints(run_dir)  # with the optimiser's state they are six times the model
     return output
 
 
-def _inputs(config: Path, data: Path, labels: Path | None, init: Path | None, overrides: Sequence[str]) -> dict:
-    """Everything that the result depends on, by content."""
-    files = [config, *sorted(data.glob("*.tsv")), *sorted(data.glob("*.emo")), *sorted(data.glob("dict.*.txt"))]
-    files += [] if labels is None else [*sorted(labels.glob("*.km*")), *sorted(labels.glob("dict.*.txt"))]
-    if not config.is_file():
-        raise ExperimentError(
-            f"{config}: no such config; --config-dir names the folder, --config the file without .yaml"
-        )
+def _inputs(files: Sequence[Path], init: Path | None, overrides: Sequence[str]) -> dict:
+    """Everything that the result depends on, by content. Raises ExperimentError for a file that is not there."""
+    for path in files:
+        if not path.is_file():
+            raise ExperimentError(
+                f"{path}: no such config or labels; configs are named without .yaml, labels come from flea label"
+            )
     hashes = {str(path): sha256(path) for path in files}
     return {"settings": list(overrides), "files": hashes, "init": fingerprint(init) if init else None}
 
@@ -77,11 +82,16 @@ def _keep_or_clear(run_dir: Path, inputs: dict) -> None:
     if run_dir.exists() and any(run_dir.iterdir()) and not record.exists():
         raise ExperimentError(f"{run_dir}: holds files that are no training's; name a new or empty folder as --run-dir")
     if record.exists() and json.loads(record.read_text(encoding="utf-8")) != inputs:
-        for path in [*run_dir.glob("checkpoint*.pt"), *run_dir.glob("crash.pt"), *run_dir.glob("train.log")]:
-            path.unlink()
+        _remove_checkpoints(run_dir)
+        (run_dir / "train.log").unlink(missing_ok=True)
         shutil.rmtree(run_dir / ".hydra", ignore_errors=True)  # inputs.json is replaced below
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(record, json.dumps(inputs, indent=1) + "\n")
+
+
+def _remove_checkpoints(run_dir: Path) -> None:
+    for path in [*run_dir.glob("checkpoint*.pt"), *run_dir.glob("crash.pt")]:
+        path.unlink()
 
 
 def _run(command: Sequence[str], run_dir: Path) -> None:
@@ -111,7 +121,7 @@ def _follow(lines: Iterable[str], run_dir: Path) -> None:
     with tqdm(desc=run_dir.parent.name, unit="update", mininterval=1) as bar:
         shown: dict[str, str] = {}
         for line in lines:
-            values = _json_part(line)
+            values = json_part(line)
             if any(key in values for key in UPDATES):
                 if bar.total is None:
                     bar.total = _total(run_dir)
@@ -119,15 +129,6 @@ def _follow(lines: Iterable[str], run_dir: Path) -> None:
                 shown.update({key: values[key] for key in SHOWN if key in values})
                 bar.set_postfix(shown, refresh=False)
                 bar.update(done - bar.n)
-
-
-def _json_part(line: str) -> dict:
-    start = line.find("{")
-    try:
-        values = json.loads(line[start:]) if start >= 0 else {}
-    except json.JSONDecodeError:
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _total(run_dir: Path) -> int | None:

@@ -51,40 +51,44 @@ def test_mfcc_have_as_many_frames_as_hubert(real_waveform):
 
 
 def test_extract_writes_the_shards_of_a_manifest(tmp_path, manifest):
-    paths = [extract(manifest, tmp_path, mfcc=True, shard=shard, shards=2) for shard in range(2)]
-    assert [path.name for path in paths] == ["ssl_0_2.npy", "ssl_1_2.npy"]
-    features = read_features(tmp_path, "ssl", 2)
+    for shard in range(2):
+        assert extract(manifest, tmp_path, mfcc=True, shard=shard, shards=2) == [tmp_path / "mfcc"]
+    paths = [tmp_path / "mfcc" / name for name in ("ssl_0_2.npy", "ssl_1_2.npy")]
+    features = read_features(tmp_path / "mfcc", "ssl", 2)
     assert features.source == Source("mfcc", None) and features.lengths.tolist() == [49, 27, 38, 62, 1]
     for i, frames in enumerate(features.utterances()):
         samples, _ = soundfile.read(manifest.parent / f"u{i}.wav", dtype="float32")
         assert np.array_equal(frames, mfcc_features(samples))
-    whole = extract(manifest, tmp_path / "whole", mfcc=True)
-    assert np.array_equal(np.load(whole), np.concatenate([np.load(path) for path in paths]))
+    extract(manifest, tmp_path / "whole", mfcc=True)
+    whole = np.load(tmp_path / "whole/mfcc/ssl_0_1.npy")
+    assert np.array_equal(whole, np.concatenate([np.load(path) for path in paths]))
 
 
-def test_a_layer_equals_transformers_utterance_by_utterance(tmp_path, manifest, hugging_face_folder):
-    extract(manifest, tmp_path, hugging_face_folder, layer=2)
-    features = read_features(tmp_path, "ssl")
-    assert features.source == Source(sha256(hugging_face_folder / "model.safetensors"), 2)
+def test_layers_of_one_pass_equal_transformers_utterance_by_utterance(tmp_path, manifest, hugging_face_folder):
+    assert extract(manifest, tmp_path, hugging_face_folder, layers=[2, 3]) == [tmp_path / "l2", tmp_path / "l3"]
     peer = transformers.HubertModel.from_pretrained(hugging_face_folder).eval()
-    for i, frames in enumerate(features.utterances()):
-        samples, _ = soundfile.read(manifest.parent / f"u{i}.wav", dtype="float32")
-        with torch.no_grad():
-            hidden = peer(torch.from_numpy(samples)[None], output_hidden_states=True).hidden_states
-        assert np.allclose(frames, hidden[2][0].numpy(), atol=2e-5)
+    for layer in (2, 3):
+        features = read_features(tmp_path / f"l{layer}", "ssl")
+        assert features.source == Source(sha256(hugging_face_folder / "model.safetensors"), layer)
+        for i, frames in enumerate(features.utterances()):
+            samples, _ = soundfile.read(manifest.parent / f"u{i}.wav", dtype="float32")
+            with torch.no_grad():
+                hidden = peer(torch.from_numpy(samples)[None], output_hidden_states=True).hidden_states
+            assert np.allclose(frames, hidden[layer][0].numpy(), atol=2e-5)
 
 
 @pytest.mark.parametrize("layer", [0, 4])
 def test_a_layer_that_the_model_does_not_have(tmp_path, manifest, hugging_face_folder, layer):
     with pytest.raises(CheckpointError, match=f"layer {layer} asked for, but the model has layers 1 to 3"):
-        extract(manifest, tmp_path, hugging_face_folder, layer=layer)
+        extract(manifest, tmp_path, hugging_face_folder, layers=[2, layer])
 
 
 @pytest.mark.parametrize(
-    "choice", [{}, {"mfcc": True, "layer": 3}, {"mfcc": True, "checkpoint": "m.pt", "layer": 3}, {"checkpoint": "m.pt"}]
+    "choice",
+    [{}, {"mfcc": True, "layers": [3]}, {"mfcc": True, "checkpoint": "m.pt", "layers": [3]}, {"checkpoint": "m.pt"}],
 )
 def test_one_kind_of_feature_must_be_asked_for(tmp_path, manifest, choice):
-    with pytest.raises(ExperimentError, match="a checkpoint and a layer, or --mfcc"):
+    with pytest.raises(ExperimentError, match="a checkpoint and layers, or --mfcc"):
         extract(manifest, tmp_path, **choice)
 
 
@@ -96,4 +100,4 @@ def test_recordings_unlike_the_manifest_are_refused(tmp_path):
     write_manifest(tmp_path / "ssl.tsv", Manifest(tmp_path, ("a.wav",), (399,)))
     with pytest.raises(AudioError, match=r"a\.wav: 399 samples, fewer than one frame's 400"):
         extract(tmp_path / "ssl.tsv", tmp_path / "features", mfcc=True)
-    assert not list((tmp_path / "features").glob("*.npy"))
+    assert not list((tmp_path / "features").rglob("*.npy"))

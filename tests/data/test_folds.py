@@ -6,7 +6,7 @@ from fairseq.data import Dictionary
 from fairseq.data.audio.hubert_dataset import load_audio
 
 from flea_fairseq.data.corpus import Corpus, Utterance, write_corpus
-from flea_fairseq.data.folds import folds
+from flea_fairseq.data.folds import check_fold, fold_hash, folds
 from flea_fairseq.errors import CorpusError
 
 SPEAKERS = {"s1": ("ann", "bob"), "s2": ("cid", "dot"), "s3": ("eve", "fay")}
@@ -35,7 +35,8 @@ def test_a_fold_written_out(corpus, tmp_path):
     assert folds(corpus, tmp_path / "folds") == ["s1", "s2", "s3"]
     written = contents(tmp_path / "folds/s3")
     facts = json.loads(written.pop("fold.json"))
-    train = f"{tmp_path}/data\nwav/cid_sad.wav\t16000\nwav/cid_happy.wav\t32000\nwav/dot_sad.wav\t16000\nwav/dot_happy.wav\t32000\n"
+    rows = "wav/cid_sad.wav\t16000\nwav/cid_happy.wav\t32000\nwav/dot_sad.wav\t16000\nwav/dot_happy.wav\t32000\n"
+    train = f"{tmp_path}/data\n{rows}"
     assert written == {
         "train.tsv": train,
         "ssl.tsv": train,
@@ -79,7 +80,9 @@ def test_the_hash_covers_every_split_file(corpus, tmp_path):
     folder = tmp_path / "folds/s1"
     names = ["ssl.emo", "ssl.tsv", "test.emo", "test.tsv", "train.emo", "train.tsv", "valid.emo", "valid.tsv",
              "dict.emo.txt"]  # fmt: skip
-    sums = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    parts = [(folder / name).read_text().split("\n", 1)[name.endswith(".tsv")] if name.endswith(".tsv") else
+             (folder / name).read_text() for name in names]  # without the root, which is the machine's  # fmt: skip
+    sums = "".join(f"{hashlib.sha256(part.encode()).hexdigest()}  {name}\n" for part, name in zip(parts, names))
     hash_ = json.loads((folder / "fold.json").read_text())["hash"]
     assert hash_ == hashlib.sha256(sums.encode()).hexdigest()
     assert hash_ != json.loads((tmp_path / "folds/s2/fold.json").read_text())["hash"]
@@ -130,3 +133,17 @@ def test_audio_that_is_there_twice_on_one_side_is_reported(corpus, tmp_path, cap
     (tmp_path / "data/wav/bob_sad.wav").write_bytes((tmp_path / "data/wav/ann_sad.wav").read_bytes())
     folds(corpus, tmp_path / "folds")
     assert "note: the same audio is there 2 times: wav/ann_sad.wav, wav/bob_sad.wav\n" == capsys.readouterr().out
+
+
+def test_a_fold_that_was_tampered_with_is_found(corpus, tmp_path):
+    folds(corpus, tmp_path / "folds")
+    folder = tmp_path / "folds/s3"
+    assert check_fold(folder)["fold"] == "s3"
+    written = (folder / "ssl.tsv").read_text()
+    (folder / "ssl.tsv").write_text(written + "wav/eve_sad.wav\t16000\n")
+    with pytest.raises(CorpusError, match="not those that were split"):
+        check_fold(folder)
+    facts = json.loads((folder / "fold.json").read_text())
+    (folder / "fold.json").write_text(json.dumps({**facts, "hash": fold_hash(folder)}))
+    with pytest.raises(CorpusError, match="not transductive, but ssl.tsv has wav/eve_sad.wav of test.tsv"):
+        check_fold(folder)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from flea_fairseq.data.manifest import write_units
+from flea_fairseq.data.manifest import write_dictionary, write_units
 from flea_fairseq.errors import CorpusError, FormatError
 from flea_fairseq.evaluation.evaluate import classify
 from flea_fairseq.evaluation.score_frames import Span, frame_truth, log_rms, name_clusters, read_rttm, score_frames
@@ -79,6 +79,7 @@ def corpus(write_split, tmp_path) -> dict[str, Path]:
         "train_units": tmp_path / "train.km",
         "spans": tmp_path / "spans.rttm",
     }
+    write_dictionary(tmp_path / "dict.km.txt", map(str, range(4)))
     write_units(paths["train_units"], [np.full(20, i) for i in range(4)])
     # sad: its first 5 frames right (neutral), the next 5 wrong, the last 10 right; neutral: right; angry: half right
     write_units(paths["units"], [np.repeat([2, 0, 3], [5, 5, 10]), np.full(20, 2), np.repeat([0, 1], 10)])
@@ -118,10 +119,10 @@ def test_a_span_that_contradicts_the_label_is_refused(corpus, tmp_path):
 
 def test_units_that_do_not_fit_are_refused(corpus, tmp_path):
     write_units(corpus["units"], [np.zeros(20, dtype=int), np.zeros(19, dtype=int), np.zeros(20, dtype=int)])
-    with pytest.raises(CorpusError, match="test.km:2: 19 units, expected 20 for 6480 samples"):
+    with pytest.raises(FormatError, match="test.km:2: 19 frames for 'test1.wav', but its 6480 samples .* make 20"):
         score_frames(**corpus, checkpoint=None, output=tmp_path / "frames.json")
     write_units(corpus["units"], [np.zeros(20, dtype=int)])
-    with pytest.raises(CorpusError, match="test.km: 1 utterances, expected 3"):
+    with pytest.raises(FormatError, match="test.km: 1 utterances, but .* lists 3"):
         score_frames(**corpus, checkpoint=None, output=tmp_path / "frames.json")
 
 

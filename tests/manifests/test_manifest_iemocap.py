@@ -1,36 +1,9 @@
 from collections import Counter
 
 import pytest
+from support import dialog, wav, write_dialog, write_full_iemocap
 
 from flea_fairseq.data.corpus import read_corpus
-
-HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
-EVALUATORS = (
-    "C-E2:\tNeutral;\t()\n"
-    "C-E3:\tHappiness; Excited;\t(caf\xe9, [1.0 - 2.0])\n"
-    "C-F1:\tNeutral;\t()\n"
-    "A-E3:\tval 3; act 2; dom  2;\t()\n"
-    "A-F1:\tval 3; act 2; dom  1;\t()\n\n"
-)
-
-
-def dialog(*turns):
-    """An evaluation file's text: (turn, emotion code) with evaluators' lines between."""
-    return HEADER + "".join(
-        f"[{n}.2901 - {n}.8357]\t{turn}\t{code}\t[2.5000, 2.5000, 2.5000]\n{EVALUATORS}"
-        for n, (turn, code) in enumerate(turns)
-    )
-
-
-def write_dialog(root, session, name, text, newline="\n"):
-    path = root / f"Session{session}/dialog/EmoEvaluation/{name}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.replace("\n", newline).encode("latin-1"))
-    return path
-
-
-def wav(root, session, turn):
-    return root / f"Session{session}/sentences/wav/{turn.rpartition('_')[0]}/{turn}.wav"
 
 
 @pytest.fixture
@@ -109,18 +82,8 @@ def test_not_the_release(tmp_path, run_script, fails):
     fails(run_script("iemocap", tmp_path), "Session1")
 
 
-def test_totals_of_the_full_release(tmp_path, run_script, speak):
-    """5531 utterances with the release's counts a class and a session, and others to be left out."""
-    codes = ["neu"] * 1708 + ["ang"] * 1103 + ["sad"] * 1084 + ["exc"] * 1041 + ["hap"] * 595
-    sessions = [1] * 1085 + [2] * 1023 + [3] * 1151 + [4] * 1031 + [5] * 1241
-    turns = {session: [(f"Ses0{session}F_impro01_M9{n:03d}", "fru") for n in range(100)] for session in range(1, 6)}
-    for number, (code, session) in enumerate(zip(codes, sessions, strict=True)):
-        turn = f"Ses0{session}F_impro01_{'FM'[number % 2]}{number:04d}"
-        turns[session].append((turn, code))
-        speak(wav(tmp_path / "full", session, turn), 400)
-    for session, members in turns.items():
-        write_dialog(tmp_path / "full", session, f"Ses0{session}F_impro01", dialog(*members))
-    done = run_script("iemocap", tmp_path / "full")
+def test_totals_of_the_full_release(tmp_path, run_script):
+    done = run_script("iemocap", write_full_iemocap(tmp_path / "full"))
     assert done.returncode == 0, done.stderr
     assert "5531 utterances, 10 speakers, 5 sessions" in done.stdout and "warning" not in done.stderr
     emotions = Counter(u.emotion for u in read_corpus(tmp_path / "out/corpus.tsv").utterances)

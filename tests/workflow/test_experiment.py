@@ -13,7 +13,8 @@ pytestmark = [
 from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: E402
 
 from flea_fairseq.errors import ExperimentError  # noqa: E402
-from flea_fairseq.workflow.experiment import override, phase_settings, read_experiment  # noqa: E402
+from flea_fairseq.workflow.experiment import read_experiment  # noqa: E402
+from flea_fairseq.workflow.settings import override, overrides  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -28,7 +29,7 @@ def test_the_iemocap_example_has_the_papers_settings():
     import yaml
 
     experiment = read_experiment(EXAMPLES / "iemocap/experiment.yaml")
-    assert (experiment.encoder, experiment.layer, experiment.clusters) == ("hubert-base", 9, 50)
+    assert (experiment.encoder, experiment.layers, experiment.clusters) == ("hubert-base", [9], [50])
     pretrain = yaml.safe_load((EXAMPLES / "config/pretrain.yaml").read_text())
     finetune = yaml.safe_load((EXAMPLES / "config/finetune.yaml").read_text())
     assert pretrain["criterion"]["alpha"] == 1 and pretrain["optimization"]["max_update"] == 20000
@@ -41,18 +42,41 @@ def test_changes_from_the_command_line_win():
     experiment = read_experiment(
         EXAMPLES / "demo/experiment.yaml", ["clusters=7", "folds=[Ses03]", "settings.finetune.optimization.max_epoch=2"]
     )
-    assert experiment.clusters == 7 and experiment.folds == ["Ses03"]
-    assert "optimization.max_epoch=2" in phase_settings(experiment, "flea_mean")
+    assert experiment.clusters == [7] and experiment.folds == ["Ses03"]  # one value stands for a list of one
+    assert experiment.examined.clusters == 7 and experiment.examined.layer == 2
+    assert "optimization.max_epoch=2" in overrides(experiment.settings, ("finetune", "flea"))
 
 
-def test_a_phases_own_settings_win_over_those_of_its_kind():
-    experiment = read_experiment(EXAMPLES / "demo/experiment.yaml", ["seed=3"])
-    assert "optimization.max_update=300" in phase_settings(experiment, "tapt_pretrain")
-    assert "optimization.max_update=150" in phase_settings(experiment, "align")
-    assert "common.seed=3" in phase_settings(experiment, "align")
+def test_a_models_own_settings_win_over_those_of_its_kind():
+    settings = read_experiment(EXAMPLES / "demo/experiment.yaml").settings
+    assert "optimization.max_update=300" in overrides(settings, ("pretrain", "tapt_pretrain"))
+    assert "optimization.max_update=150" in overrides(settings, ("pretrain", "align"))
 
 
-FULL = "name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 1\nclusters: 2\n"
+def test_a_file_stands_on_its_base(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("pretrain.yaml", "finetune.yaml"):
+        (tmp_path / name).write_text((EXAMPLES / "config" / name).read_text())
+    (tmp_path / "m.py").write_text("")
+    (tmp_path / "base.yaml").write_text(
+        "name: base\nmanifest: m.py\nconfig_dir: .\nlayers: [6, 9]\nclusters: [50]\nencoder: weights.pt\n"
+        "settings: {align: {optimization.max_update: 9, model.dropout: 0.2}}\n"
+    )
+    (tmp_path / "deep/experiment.yaml").write_text(
+        "base: ../base.yaml\nname: cell\nlayers: [9]\nfirst_units: {kmeans: hubert-km500}\n"
+        "settings: {align: {optimization.max_update: 2}}\n"
+    )
+    experiment = read_experiment(tmp_path / "deep/experiment.yaml")
+    assert (experiment.name, experiment.layers, experiment.clusters) == ("cell", [9], [50])
+    assert experiment.manifest == str(tmp_path / "m.py") and experiment.encoder == str(tmp_path / "weights.pt")
+    assert experiment.first_units.kmeans == "hubert-km500"  # a name that flea fetch knows, no path
+    assert experiment.settings == {"align": {"optimization.max_update": 2, "model.dropout": 0.2}}
+    (tmp_path / "base.yaml").write_text("base: deep/experiment.yaml\n")
+    with pytest.raises(ExperimentError, match="does not lead back here"):
+        read_experiment(tmp_path / "deep/experiment.yaml")
+
+
+FULL = "name: x\nmanifest: m.py\nconfig_dir: .\nlayers: 1\nclusters: 2\n"
 
 
 @pytest.mark.parametrize(
@@ -60,18 +84,24 @@ FULL = "name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 1\nclusters: 2\n"
     [
         ("[1, 2]", "expected keys and values"),
         ("a: [", "not YAML"),
-        ("name: x\nlayers: 3", "layers"),
-        ("name: x\nlayer: three", "layer"),
+        ("name: x\nlayer: 3", "layer"),
+        ("name: x\nlayers: three", "layers"),
         ("name: ${oc.env:HOME}", "interpolations"),
         ("name: !!python/object/apply:os.system ['true']", "not YAML"),
-        ("name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 0\nclusters: 2", "layer is 0"),
-        ("name: x\nmanifest: m.py\nconfig_dir: .\nlayer: 1\nclusters: 2\nprotocol: innner", "innner"),
+        (FULL + "seeds: [-1]", "seeds is .-1., expected 0 or more"),
+        (FULL.replace("layers: 1", "layers: 0"), "layers is .0., expected 1 or more"),
+        (FULL.replace("layers: 1", "layers: [9, 9]"), "layers is .9, 9., expected one or more, each once"),
+        (FULL + "protocol: innner", "innner"),
+        (FULL + "systems: [tapt, hubert]", "systems: 'hubert' is unknown"),
+        (FULL + "systems: [p_tapt]", "system p_tapt starts from wav2vec 2.0"),
+        (FULL + "examined: {layer: 3}", "examined.layer is 3, expected one of .1."),
+        (FULL + "base: 3", "base is 3"),
         (FULL + "settings: {finetune: {optimization.max_epochs: 3}}", "optimization.max_epochs: .* has no such key"),
         (FULL + "settings: {pretrain: {model: {encoder_layers: 2}}}", "give one value for each key"),
         (FULL + "settings: {align: {optimizer.adam_betas: \"__import__('os').getcwd()\"}}", "expected two numbers"),
-        ("name: x\nsettings: {train: {}}", "settings.train is unknown"),
-        ("name: x\nsettings: {align: {'a b': 1}}", "is no key of a config"),
-        ("name: x\nmanifest: absent.py\nconfig_dir: .\nlayer: 1\nclusters: 2", "does not exist"),
+        (FULL + "settings: {train: {}}", "settings.train is unknown"),
+        (FULL + "settings: {align: {'a b': 1}}", "is no key of a config"),
+        (FULL.replace("m.py", "absent.py"), "does not exist"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_file_and_the_value(tmp_path, text, words):

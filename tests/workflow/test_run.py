@@ -66,7 +66,7 @@ def test_killed_run_resumes_and_finishes(corpus, output):
 
     process = start(corpus, output)
     deadline = time.time() + 300
-    while time.time() < deadline and not list(output.glob("models/*/tapt_pretrain/run/train.log")):
+    while time.time() < deadline and not list(output.glob("models/*/*/tapt_pretrain/run/train.log")):
         time.sleep(0.05)
     assert process.poll() is None
     (graph,) = psutil.Process(process.pid).children()  # Snakemake
@@ -77,26 +77,43 @@ def test_killed_run_resumes_and_finishes(corpus, output):
     os.killpg(graph.pid, signal.SIGKILL)
     assert not (output / "results.json").exists()
     steps, printed = run(corpus, output)
-    assert "Ses03/extract_first_ssl" not in steps and "Ses03/tapt_pretrain" in steps
+    assert "Ses03/any/extract_first_ssl" not in steps and "Ses03/seed1/tapt_pretrain" in steps
     rows = json.loads((output / "results.json").read_text())
-    assert {row["system"] for row in rows} == {"baseline", "tapt", "flea_mean", "flea_attention"}
+    assert {row["system"] for row in rows} == {"baseline", "tapt", "flea_l2_k8_mean", "flea_l2_k8_attention"}
     assert {row["fold"] for row in rows} == {"Ses03", "mean"} and all(row["protocol"] == "inner" for row in rows)
     expected = len((output / "folds/Ses03/test.emo").read_text().splitlines())
     assert {row["n"] for row in rows} == {expected} == {16}
-    assert "FLEA, attention pooling" in printed and "AUC" in printed
-    assert "<script" not in (output / "report.html").read_text() and (output / "results/Ses03/frames.json").exists()
+    assert "FLEA, layer 2, K 8, attention pooling" in printed and "AUC" in printed
+    assert (
+        "<script" not in (output / "report.html").read_text() and (output / "results/Ses03/seed1/frames.json").exists()
+    )
     assert not list(Path.cwd().glob("here")) and not list(output.rglob("here"))
 
 
 def test_a_second_run_does_nothing(corpus, output):
-    before = {path: path.stat().st_mtime_ns for path in output.glob("models/*/*/model.pt")}
+    before = {path: path.stat().st_mtime_ns for path in output.glob("models/*/*/*/model.pt")}
     steps, _ = run(corpus, output)
-    assert steps == set() and before == {path: path.stat().st_mtime_ns for path in output.glob("models/*/*/model.pt")}
+    assert steps == set() and before == {path: path.stat().st_mtime_ns for path in output.glob("models/*/*/*/model.pt")}
 
 
 def test_a_changed_setting_runs_only_what_it_touches(corpus, output):
     steps, _ = run(corpus, output, "settings.flea_mean.model.pooling_dropout=0.2")
-    assert steps == {"Ses03/flea_mean", "Ses03/evaluate_flea_mean", "report"}
+    mean = "flea_l2_k8_mean"
+    assert steps == {f"Ses03/seed1/{name}" for name in (mean, f"evaluate_{mean}", "explain")} | {"report"}
+
+
+def test_another_seed_and_cell_share_what_there_is(corpus, output):
+    steps, printed = run(corpus, output, "seeds=[1,2]", "systems=[tapt,flea]", "poolings=[attention]", "clusters=[8,4]")
+    assert {step for step in steps if step.startswith("Ses03/seed1")} == {
+        f"Ses03/seed1/{name}"
+        for name in ("extract_tapt_ssl", "kmeans_tapt_l2_km4", "label_tapt_l2_km4_ssl", "align_l2_k4",
+                     "flea_l2_k4_attention", "evaluate_flea_l2_k4_attention", "score_units_tapt_l2_km4")
+    }  # fmt: skip
+    assert "Ses03/any/extract_first_ssl" in steps and "Ses03/seed2/tapt" in steps
+    rows = [row for row in json.loads((output / "results.json").read_text()) if row["system"] == "tapt"]
+    assert [(row["fold"], row.get("seed")) for row in rows][:2] == [("Ses03", 1), ("Ses03", 2)]
+    first, second = (output / f"results/Ses03/seed{seed}/tapt/predictions.tsv" for seed in (1, 2))
+    assert first.read_text() != second.read_text()
 
 
 def test_a_failing_step_is_named_with_the_end_of_its_log(corpus, output, tmp_path):
@@ -116,9 +133,10 @@ def test_a_pretrained_encoder_takes_the_place_of_the_first_model(corpus, output,
     changes = [f"settings.pretrain.model.{key}={value}" for key, value in shape.items()]
     changes += [f"encoder={hugging_face_folder}", f"first_units.kmeans={tmp_path / 'km.bin'}", "first_units.layer=3"]
     steps, _ = run(corpus, tmp_path / "run", *changes)
-    assert "Ses03/extract_first_ssl" in steps and "Ses03/kmeans_first" not in steps and "Ses03/kmeans_tapt" in steps
-    assert len((tmp_path / "run/units/Ses03/first/dict.km.txt").read_text().splitlines()) == 8
-    inputs = json.loads((tmp_path / "run/models/Ses03/align/run/inputs.json").read_text())
+    assert "Ses03/any/extract_first_ssl" in steps and "Ses03/seed1/kmeans_tapt_l2_km8" in steps
+    assert not [step for step in steps if "kmeans_first" in step]
+    assert len((tmp_path / "run/units/Ses03/any/first/dict.km.txt").read_text().splitlines()) == 8
+    inputs = json.loads((tmp_path / "run/models/Ses03/seed1/align_l2_k8/run/inputs.json").read_text())
     assert any(str(hugging_face_folder) in setting for setting in inputs["settings"])
 
 

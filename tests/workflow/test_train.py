@@ -12,16 +12,16 @@ from flea_fairseq.workflow.train import _keep_or_clear, train
 def settings(updates: int) -> list[str]:
     return ["model.encoder_layers=1", "model.encoder_embed_dim=16", "model.encoder_ffn_embed_dim=16",
             "model.encoder_attention_heads=2", "model.conv_pos_groups=2", f"model.conv_feature_layers='{TINY_CONV}'",
-            "task.labels=[km50]", f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1",
+            f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1",
             "optimization.update_freq=[1]", "dataset.max_tokens=60000", "dataset.num_workers=0"]  # fmt: skip
 
 
 def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
     train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run",
-          labels=fold_folder, settings=settings(2))  # fmt: skip
+          labels=fold_folder, label_sets=["km50"], settings=settings(2))  # fmt: skip
     content = load_tensors(tmp_path / "model.pt")
     assert "last_optimizer_state" not in content and content["cfg"]["model"]["encoder_embed_dim"] == 16
-    assert (tmp_path / "run/checkpoint_last.pt").exists()
+    assert not list((tmp_path / "run").glob("*.pt")) and (tmp_path / "run/train.log").exists()
 
 
 def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):

@@ -1,0 +1,37 @@
+"""The frame-level scores of a run's folds and seeds, where the corpus has known spans."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flea_fairseq.data.files import read_json
+from flea_fairseq.evaluation.results import AGAIN, Run, seed_folder
+
+FRAME_MEASURES = {
+    "frame_ua": ("Frame UA of the cluster labels", "frame_chance"),
+    "attention_auc": ("AUC of the attention weights", "auc_chance"),
+    "energy_auc": ("AUC of the frame energy", "auc_chance"),
+}
+
+
+def read_frames(run: Run) -> list[dict]:
+    """frames.json of the folds and seeds that have one, each with their names. Raises FormatError."""
+    keys = [key for measure, (_, chance) in FRAME_MEASURES.items() for key in (measure, chance)]
+    rows = []
+    for fold in run.folds:
+        for seed in run.facts["seeds"]:
+            path = run.folder / "results" / fold.name / seed_folder(seed) / "frames.json"
+            if path.exists():
+                rows.append({"fold": fold.name, "seed": seed, **read_json(path, keys, AGAIN)})
+    return rows
+
+
+def frame_rows(frames: Sequence[dict]) -> list[dict]:
+    """For each measure its mean, lowest and highest value over folds and seeds, and what chance gives."""
+    rows = []
+    for measure, (title, chance) in FRAME_MEASURES.items():
+        values = [frame[measure] for frame in frames]
+        if values and None not in values:
+            numbers = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
+            rows.append({"title": title, **numbers, "chance": frames[0][chance]})
+    return rows

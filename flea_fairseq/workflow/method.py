@@ -1,0 +1,181 @@
+"""The method as a graph: which models are trained, from what, on which labels, and which systems are scored.
+
+Pure data, made from an experiment; the Snakefile turns it into steps. Every model, label set and feature pass is named
+once, so what several systems share is made once.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.evaluation.grid import pooling_title
+from flea_fairseq.workflow.experiment import Experiment
+from flea_fairseq.workflow.settings import BASE_CONFIG, override, overrides
+
+LEAK_NOTE = (
+    "The paper's clustering reads the tested speakers too; here k-means and pretraining read what the protocol allows."
+)
+HUBERT_LABELS_NOTE = "Frame labels are clusters of phase 1b's HuBERT in place of a fine-tuned wav2vec (v1)."
+HEADS = {
+    "shift": "temporal shift (ShiftCNN)",
+    "superb": "correlation pooling on frozen layers (SUPERB)",
+    "attentive_statistics": "attentive statistics",
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Pretrained files: paths, or "" where the experiment has none."""
+
+    encoder: str = ""
+    kmeans: str = ""
+    wav2vec: str = ""
+    wav2vec_v1: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A feature pass: the layers of a model of the graph or of a file, or, without either, MFCC."""
+
+    model: str
+    layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Units:
+    """Frame labels: from which features (`source/l9`, `source/mfcc`), by k-means of our own or by the given model."""
+
+    features: str
+    given: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A training. start: a model of the graph, a path, or "" for random weights; sets: label sets it predicts."""
+
+    config: str
+    settings: tuple[str, ...]
+    start: str = ""
+    units: str = ""
+    sets: tuple[str, ...] = ()
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """models: by name; a system's key is the name of its classifier, or "baseline"."""
+
+    models: dict[str, Model] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    units: dict[str, Units] = field(default_factory=dict)
+    systems: list[dict] = field(default_factory=list)
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def method(plan: Experiment, weights: Weights) -> Method:
+    """The graph of one fold and seed. Raises ExperimentError for what is missing."""
+    made = Method()
+    _tapt(made, plan, weights)
+    cells = [(layer, k) for layer in plan.layers for k in plan.clusters] if "flea" in plan.systems else []
+    for layer, k in cells:
+        _flea(made, plan, weights, layer, k)
+    if weights.wav2vec:
+        _chen_rudnicky(made, plan, weights)
+    for name in HEADS:
+        start = weights.encoder or "tapt_pretrain"
+        made.models[name] = _model(plan, "finetune", (name,), start=start, system=name)
+    made.systems.extend(row for name in plan.systems for row in _rows(name, plan, weights, cells))
+    return made
+
+
+def cell_name(layer: int, clusters: int) -> str:
+    """`l9_k50`, as it stands in names."""
+    return f"l{layer}_k{clusters}"
+
+
+def _tapt(made: Method, plan: Experiment, weights: Weights) -> None:
+    """Phases 1a and 1b, and the features of 1b's layers that others cluster."""
+    if weights.encoder and not weights.kmeans:
+        raise ExperimentError(
+            "first_units.kmeans: a pretrained encoder needs the k-means model of its units, such as hubert-km500"
+        )
+    first = (plan.first_units.layer,) if weights.encoder else ()
+    made.sources["first"] = Source(weights.encoder, first)
+    made.units["first"] = Units("first/" + (f"l{first[0]}" if first else "mfcc"), weights.kmeans)
+    sets = ("km",) if weights.kmeans else (f"km{plan.first_units.clusters}",)
+    made.models["tapt_pretrain"] = _model(
+        plan, "pretrain", ("tapt_pretrain",), start=weights.encoder, units="first", sets=sets
+    )
+    pooled = override("model.pooling", "mean")
+    made.models["tapt"] = _model(plan, "finetune", ("tapt",), pooled, start="tapt_pretrain")
+    labelled = {*plan.layers, plan.p_tapt.layer}
+    made.sources["tapt"] = Source("tapt", tuple(sorted(labelled)))
+    for layer in sorted(labelled):
+        made.units[f"tapt_l{layer}"] = Units(f"tapt/l{layer}")
+
+
+def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, k: int) -> None:
+    """Phases 2 and 3 of one cell of the grid."""
+    cell, start = cell_name(layer, k), weights.encoder or "tapt_pretrain"
+    made.models[f"align_{cell}"] = _model(
+        plan, "pretrain", ("align",), start=start, units=f"tapt_l{layer}", sets=(f"km{k}",)
+    )
+    for pooling in plan.poolings:
+        groups = ("flea", *[name for name in (f"flea_{pooling}",) if name in BASE_CONFIG])
+        pooled = override("model.pooling", pooling)
+        made.models[f"flea_{cell}_{pooling}"] = _model(plan, "finetune", groups, pooled, start=f"align_{cell}")
+
+
+def _chen_rudnicky(made: Method, plan: Experiment, weights: Weights) -> None:
+    """V-FT, TAPT and P-TAPT on wav2vec 2.0 (Chen and Rudnicky, 2023)."""
+    units = f"tapt_l{plan.p_tapt.layer}"
+    if weights.wav2vec_v1:
+        units = "wav2vec_v1"
+        made.sources[units] = Source(weights.wav2vec_v1, (1,))
+        made.units[units] = Units("wav2vec_v1/l1")
+    sets = tuple(f"km{k}" for k in plan.p_tapt.clusters)
+    made.models["w2v_tapt_pretrain"] = _model(plan, "wav2vec_pretrain", ("w2v_tapt_pretrain",), start=weights.wav2vec)
+    made.models["p_tapt_pretrain"] = _model(
+        plan, "pretrain", ("p_tapt_pretrain",), start=weights.wav2vec, units=units, sets=sets, system="p_tapt"
+    )
+    starts = {"v_ft": weights.wav2vec, "w2v_tapt": "w2v_tapt_pretrain", "p_tapt": "p_tapt_pretrain"}
+    for name, start in starts.items():
+        made.models[name] = _model(plan, "finetune", ("chen_rudnicky", name), start=start, system="chen_rudnicky")
+
+
+def _model(
+    plan: Experiment, config: str, groups: tuple[str, ...], *fixed: str, **values: str | tuple[str, ...]
+) -> Model:
+    """fixed: overrides that the method itself sets, whatever the settings say."""
+    return Model(config, (*overrides(plan.settings, (config, *groups)), *fixed), **values)
+
+
+def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, int]]) -> list[dict]:
+    """What the report says of a system; for `flea` one for each cell and pooling."""
+    if name == "flea":
+        return [
+            {
+                "key": f"flea_{cell_name(layer, k)}_{pooling}",
+                "title": f"FLEA, layer {layer}, K {k}, {pooling_title(pooling)}",
+                "group": "flea", "seeded": True, "layer": layer, "clusters": k, "pooling": pooling,
+            }
+            for layer, k in cells
+            for pooling in plan.poolings
+        ]  # fmt: skip
+    if name == "baseline":
+        return [{"key": name, "title": "logistic regression on log-mel", "group": name, "seeded": False}]
+    row = {"key": name, "seeded": True}
+    if name == "tapt":
+        return [{**row, "title": "TAPT, average pooling", "group": "tapt"}]
+    if name in HEADS:
+        return [{**row, "title": HEADS[name], "group": "heads"}]
+    titles = {"v_ft": "V-FT (wav2vec 2.0)", "w2v_tapt": "TAPT (wav2vec 2.0)", "p_tapt": "P-TAPT"}
+    row = {**row, "title": titles[name], "group": "wav2vec"}
+    if name == "p_tapt":
+        row["note"] = LEAK_NOTE
+        if not weights.wav2vec_v1:
+            row["title"] += " (HuBERT labels)"
+            row["note"] = f"{HUBERT_LABELS_NOTE} {LEAK_NOTE}"
+    return [row]

@@ -1,0 +1,98 @@
+"""Changes to the base configs: what an experiment file may change, and how a change is given to fairseq."""
+
+import ast
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flea_fairseq.errors import ExperimentError
+
+BASE_CONFIG = {  # what settings can be given for -> the base config that they change
+    "pretrain": "pretrain",
+    "finetune": "finetune",
+    "wav2vec_pretrain": "wav2vec_pretrain",
+    "tapt_pretrain": "pretrain",  # phase 1a
+    "tapt": "finetune",  # 1b
+    "align": "pretrain",  # 2, all cells
+    "flea": "finetune",  # 3, all cells
+    "flea_mean": "finetune",
+    "flea_attention": "finetune",
+    "chen_rudnicky": "finetune",  # the classifiers of the next five
+    "v_ft": "finetune",
+    "w2v_tapt_pretrain": "wav2vec_pretrain",
+    "w2v_tapt": "finetune",
+    "p_tapt_pretrain": "pretrain",
+    "p_tapt": "finetune",
+    "shift": "finetune",
+    "superb": "finetune",
+    "attentive_statistics": "finetune",
+}
+
+Settings = dict[str, dict[str, Any]]
+
+
+def overrides(settings: Settings, groups: Sequence[str]) -> list[str]:
+    """The changes to a model's base config, as hydra overrides; a later group wins over the ones before it."""
+    merged: dict[str, Any] = {}
+    for group in groups:
+        merged.update(settings.get(group, {}))
+    return [override(key, value) for key, value in merged.items()]
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` in hydra's override grammar; text is quoted, so that no value can be read as anything else."""
+    return f"{key}={_value(value)}"
+
+
+def check_settings(settings: Any, config_dir: Path, path: Path) -> None:
+    """Refuse before anything runs what hydra would refuse hours later: keys that the base config does not have."""
+    if not isinstance(settings, dict) or not all(isinstance(part, dict) for part in settings.values()):
+        raise ExperimentError(f"{path}: settings must hold {', '.join(BASE_CONFIG)}, each with keys and values")
+    for group, part in settings.items():
+        if group not in BASE_CONFIG:
+            raise ExperimentError(f"{path}: settings.{group} is unknown; expected one of {', '.join(BASE_CONFIG)}")
+        base = config_dir / f"{BASE_CONFIG[group]}.yaml"
+        known = yaml.safe_load(base.read_text(encoding="utf-8")) if base.is_file() else {}
+        for key, value in part.items():
+            _check_key(f"{path}: settings.{group}", key, value, known, base)
+
+
+def _check_key(where: str, key: Any, value: Any, known: dict, base: Path) -> None:
+    if not all(word.isidentifier() for word in str(key).split(".")):
+        raise ExperimentError(f"{where}: {key!r} is no key of a config")
+    node: Any = known
+    for word in str(key).split("."):
+        if not isinstance(node, dict) or word not in node:
+            raise ExperimentError(f"{where}.{key}: {base} has no such key; list it there if fairseq knows it")
+        node = node[word]
+    if isinstance(value, dict) or isinstance(node, dict):
+        raise ExperimentError(f"{where}.{key} is {value!r}: give one value for each key, with dots between the words")
+    if key == "optimizer.adam_betas":
+        _check_betas(f"{where}.{key}", value)
+
+
+def _check_betas(where: str, value: Any) -> None:
+    """fairseq evaluates a text given here; only two numbers may reach it."""
+    try:
+        first, second = ast.literal_eval(value) if isinstance(value, str) else value
+        float(first), float(second)
+    except (ValueError, TypeError, SyntaxError):
+        raise ExperimentError(f"{where} is {value!r}, expected two numbers such as [0.9, 0.98]") from None
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(_value(item) for item in value)}]"
+    if "${" in str(value):
+        raise ExperimentError(f"{value!r}: interpolations are not read")
+    # In hydra's quotes a backslash escapes only a quote, or backslashes in front of one.
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), str(value)) + "'"

@@ -1,0 +1,45 @@
+"""`flea run --dry-run` of the whole of Table 1 on a tree with the release's 5531 utterances."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import write_full_iemocap
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11"),
+]
+
+EXPERIMENT = Path(__file__).resolve().parents[2] / "examples/iemocap/table1.yaml"
+A_FOLD = {  # worked by hand
+    "extract_first": 1,  # the layer of HuBERT-base whose units phase 1a predicts
+    "extract_tapt": 1,  # three layers of 1b in one pass
+    "kmeans": 3 * 3 + 4,  # layer x K, and P-TAPT's four K
+    "label": 1 + 3 * 3 + 4,
+    "train": 2 + 3 * 3 + 3 * 3 * 2 + 2 + 3 + 3,  # 1a 1b, 2, 3, wav2vec 2.0 twice, its classifiers, Table 2's heads
+    "evaluate": 1 + 3 * 3 * 2 + 3 + 3,
+    "baseline": 1,
+    "score_units": 3 * 3,
+    "explain": 1,
+}
+ONCE = {"project": 1, "report": 1}
+
+
+def test_every_step_of_five_folds_is_counted_and_nothing_is_downloaded(tmp_path):
+    corpus = write_full_iemocap(tmp_path / "IEMOCAP_full_release")
+    command = [sys.executable, "-m", "flea_fairseq", "run", str(EXPERIMENT), "--corpus", str(corpus)]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "run"), "--dry-run"],
+        capture_output=True, text=True, env={**os.environ, "FLEA_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M)}
+    expected = {**{name: 5 * count for name, count in A_FOLD.items()}, **ONCE}
+    assert counts == {**expected, "steps": sum(expected.values())}
+    assert sum(expected.values()) == 512
+    assert re.search(r"about \d+ GPU-hours for 185 trainings", done.stdout)
+    assert not list((tmp_path / "cache").glob("*")) and not (tmp_path / "run/models").exists()

@@ -1,0 +1,96 @@
+"""The graph as data, and what a run costs, against counts and sums worked by hand."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11"),
+]
+
+import numpy as np  # noqa: E402
+
+from flea_fairseq.data.manifest import Manifest, write_manifest  # noqa: E402
+from flea_fairseq.errors import ExperimentError  # noqa: E402
+from flea_fairseq.workflow.estimate import audio_seconds, merged_config, step_counts  # noqa: E402
+from flea_fairseq.workflow.experiment import read_experiment  # noqa: E402
+from flea_fairseq.workflow.method import Weights, method  # noqa: E402
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+WEIGHTS = Weights("/w/hubert.pt", "/w/km500.bin", "/w/wav2vec.pt")
+
+
+def table1(*changes: str, weights: Weights = WEIGHTS):
+    plan = read_experiment(EXAMPLES / "iemocap/table1.yaml", list(changes))
+    return plan, method(plan, weights)
+
+
+def test_what_cells_share_is_there_once():
+    _, made = table1()
+    assert len(made.models) == 2 + 9 + 18 + 2 + 3 + 3  # 1a 1b, phase 2, phase 3, wav2vec 2.0, its classifiers, heads
+    assert made.sources.keys() == {"first", "tapt"} and made.sources["tapt"].layers == (6, 9, 11)  # one pass each
+    assert {m.start for name, m in made.models.items() if name.startswith("align_")} == {"/w/hubert.pt"}
+    align = made.models["align_l11_k150"]
+    assert (align.units, align.sets) == ("tapt_l11", ("km150",))
+    for pooling in ("mean", "attention"):
+        assert made.models[f"flea_l11_k150_{pooling}"].start == "align_l11_k150"
+        assert f"model.pooling='{pooling}'" in made.models[f"flea_l11_k150_{pooling}"].settings
+    assert made.models["tapt"].start == "tapt_pretrain" and "model.pooling='mean'" in made.models["tapt"].settings
+
+
+def test_rows_of_the_table():
+    _, made = table1()
+    keys = [row["key"] for row in made.systems]
+    assert len(keys) == 1 + 1 + 18 + 3 + 3 and len(set(keys)) == len(keys)
+    assert {key for key in keys if key != "baseline"} <= made.models.keys()
+    cell = next(row for row in made.systems if row["key"] == "flea_l9_k50_attention")
+    assert (cell["layer"], cell["clusters"], cell["pooling"]) == (9, 50, "attention")
+
+
+def test_p_tapt_says_where_its_labels_come_from():
+    _, made = table1()
+    row = next(row for row in made.systems if row["key"] == "p_tapt")
+    assert row["title"] == "P-TAPT (HuBERT labels)" and "tested speakers" in row["note"]
+    pretrain = made.models["p_tapt_pretrain"]
+    assert (pretrain.units, pretrain.sets, pretrain.start) == (
+        "tapt_l9", ("km8", "km64", "km512", "km4096"), "/w/wav2vec.pt")  # fmt: skip
+    _, made = table1(weights=Weights("/w/hubert.pt", "/w/km500.bin", "/w/wav2vec.pt", "/w/v1.pt"))
+    row = next(row for row in made.systems if row["key"] == "p_tapt")
+    assert row["title"] == "P-TAPT" and made.models["p_tapt_pretrain"].units == "wav2vec_v1"
+    assert made.sources["wav2vec_v1"].model == "/w/v1.pt"
+
+
+def test_from_scratch_the_first_model_takes_the_encoders_place():
+    plan = read_experiment(EXAMPLES / "demo/experiment.yaml")
+    made = method(plan, Weights())
+    assert made.units["first"].features == "first/mfcc" and made.models["tapt_pretrain"].start == ""
+    assert made.models["align_l2_k50"].start == "tapt_pretrain" and made.models["tapt_pretrain"].sets == ("km50",)
+
+
+def test_an_encoder_without_its_units_is_refused():
+    with pytest.raises(ExperimentError, match="first_units.kmeans"):
+        table1(weights=Weights("/w/hubert.pt", "", "/w/wav2vec.pt"))
+
+
+def test_audio_that_a_training_passes(tmp_path):
+    """Utterances of 2, 4 and 9 s."""
+    frames = tuple((np.array([2, 4, 9]) * 16000).tolist())
+    for split in ("train", "ssl"):
+        write_manifest(tmp_path / f"{split}.tsv", Manifest(tmp_path, ("a.wav", "b.wav", "c.wav"), frames))
+    plan, made = table1()
+    config = {name: merged_config(made, name, Path(plan.config_dir)) for name in ("align_l9_k50", "tapt", "superb")}
+    assert audio_seconds(config["align_l9_k50"], tmp_path) == 20000 * 4 * 87.5
+    assert audio_seconds(config["tapt"], tmp_path) == 40 * (2 + 4 + 6)
+    assert audio_seconds({**config["tapt"], "optimization.max_epoch": 0, "optimization.max_update": 5}, tmp_path) == (
+        5 * 64 * (2 + 4 + 6) / 3
+    )
+    assert config["tapt"]["common.fp16"] is True
+
+
+def test_steps_are_counted_without_snakemakes_own():
+    text = (
+        "rule train:\nJob stats:\njob      count\n-----  -------\nall          1\ntrain       12\ncorpus 1\ntotal 14\n"
+    )
+    assert step_counts(text) == {"corpus": 1, "train": 12}

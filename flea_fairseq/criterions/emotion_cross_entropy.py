@@ -24,15 +24,24 @@ class EmotionCrossEntropyConfig(FairseqDataclass):
     class_weights: Optional[List[float]] = field(
         default=None, metadata={"help": "a weight a class, in the order of dict.emo.txt"}
     )
+    balanced: bool = field(
+        default=False, metadata={"help": "weigh each class by the inverse of its share of the training utterances"}
+    )
 
 
 @register_criterion("emotion_cross_entropy", dataclass=EmotionCrossEntropyConfig)
 class EmotionCrossEntropy(FairseqCriterion):
     """Cross-entropy; its log carries a confusion matrix, so that scores over batches and processes are exact."""
 
-    def __init__(self, task, label_smoothing: float, class_weights: Optional[List[float]] = None) -> None:
+    def __init__(
+        self, task, label_smoothing: float, class_weights: Optional[List[float]] = None, balanced: bool = False
+    ) -> None:
         super().__init__(task)
         self.label_smoothing = label_smoothing
+        if balanced:
+            if class_weights is not None:
+                raise ExperimentError("criterion.balanced=true with criterion.class_weights; give one of the two")
+            class_weights = balanced_weights(task.class_counts())
         if class_weights is not None and len(class_weights) != len(task.classes):
             raise ExperimentError(
                 f"criterion.class_weights has {len(class_weights)} values for {len(task.classes)} classes "
@@ -70,6 +79,21 @@ class EmotionCrossEntropy(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def balanced_weights(counts: dict[str, int]) -> list[float]:
+    """Utterances of each class -> N / (classes * count), scikit-learn's "balanced".
+
+    Chen and Rudnicky's code scales the same weights to a sum of 1, which a weighted mean does not see.
+    Raises ExperimentError for a class without utterances.
+    """
+    absent = [name for name, count in counts.items() if count == 0]
+    if absent:
+        raise ExperimentError(
+            f"criterion.balanced=true, but {', '.join(absent)} is in no training utterance; "
+            "leave it out of dict.emo.txt, or set criterion.balanced=false"
+        )
+    return [sum(counts.values()) / (len(counts) * count) for count in counts.values()]
 
 
 def _score(meters: dict, classes: int, name: str) -> float:

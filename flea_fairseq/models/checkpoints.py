@@ -7,7 +7,6 @@ fairseq itself stores are allow-listed, and config strings are parsed by a gramm
 import argparse
 import collections
 import json
-import logging
 import pickle
 import typing
 import zipfile
@@ -25,8 +24,7 @@ from flea_fairseq.data.files import replacing, sha256
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models import hugging_face
 from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
-
-logger = logging.getLogger(__name__)
+from flea_fairseq.models.wav2vec_v1 import Wav2VecV1, frame_parameters
 
 State = dict[str, Tensor]
 ENCODER_PARTS = ("feature_extractor.", "layer_norm.", "post_extract_proj.", "mask_emb", "encoder.")
@@ -68,45 +66,69 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a fairseq `.pt` (HuBERT, wav2vec 2.0, flea_hubert, flea_classifier) or a Hugging Face folder.
+    """Read a fairseq `.pt` (HuBERT, wav2vec 2.0, ours) or a Hugging Face folder.
 
     Raises CheckpointError if the file is missing, damaged, of another kind, or holds anything but data.
     """
     path = Path(path)
+    return _read_folder(path) if path.is_dir() else _read_fairseq(path, *_read_file(path))
+
+
+def load_encoder(path: str | Path) -> Encoder | Wav2VecV1:
+    """The encoder of any checkpoint that `read_checkpoint` reads, or a wav2vec of the first kind, for evaluation."""
+    path = Path(path)
     if path.is_dir():
-        encoder, state, rest = hugging_face.read_folder(path, load_tensors)
-        return Checkpoint(path, encoder, state, rest)
-    content = load_tensors(path)
-    if not isinstance(content, dict) or "model" not in content:
-        raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
-    try:
-        return _read_fairseq(content, path)
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise CheckpointError(f"{path}: its config is not one of fairseq's or ours: {str(error)[:300]}") from error
-
-
-def _read_fairseq(content: dict, path: Path) -> Checkpoint:
-    config = _plain(content.get("cfg")) or _namespace_config(content.get("args"))
-    model = config.get("model") or {}
-    if model.get("encoder_config"):  # flea_classifier: the shape of the encoder is stored with it
-        state = {
-            name.removeprefix("encoder."): value
-            for name, value in content["model"].items()
-            if name.startswith("encoder.")
-        }
-        head = {name: value for name, value in content["model"].items() if not name.startswith("encoder.")}
-        shape = EncoderConfig.from_dict(json.loads(model["encoder_config"]), str(path))
-        return Checkpoint(path, shape, state, head, model)
-    state, head = _split_encoder(content["model"])
-    return Checkpoint(path, _encoder_config(model, config.get("task") or {}, path), state, head, model)
-
-
-def load_encoder(path: str | Path) -> Encoder:
-    """The encoder of any checkpoint that `read_checkpoint` reads, in evaluation mode."""
-    checkpoint = read_checkpoint(path)
-    encoder = build_encoder(checkpoint)
+        encoder = build_encoder(_read_folder(path))
+    else:
+        state, model, task = _read_file(path)
+        frames = frame_parameters(state)
+        if frames:
+            encoder = Wav2VecV1(model, str(path))
+            load_state(encoder, frames, path)
+        else:
+            encoder = build_encoder(_read_fairseq(path, state, model, task))
     encoder.fingerprint = fingerprint(path)
     return encoder.eval()
+
+
+def _read_folder(path: Path) -> Checkpoint:
+    return Checkpoint(path, *hugging_face.read_folder(path, load_tensors))
+
+
+def _read_file(path: Path) -> tuple[State, dict, dict]:
+    """The parameters of a fairseq checkpoint, and the configs of its model and its task as plain values."""
+    content = load_tensors(path)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
+    try:
+        config = _plain(content.get("cfg"))
+        if config:
+            return content["model"], _plain(config.get("model")), _plain(config.get("task"))
+        args = _plain(content.get("args"))  # fairseq's older checkpoints have one namespace for all
+        return content["model"], args, args
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: its config is not one of fairseq's: {str(error)[:300]}") from error
+
+
+def _read_fairseq(path: Path, state: State, model: dict, task: dict) -> Checkpoint:
+    if frame_parameters(state):
+        raise CheckpointError(f"{path}: wav2vec of the first kind: it gives frames (flea extract), but has no encoder")
+    if any(name.startswith("w2v_encoder.") for name in state):
+        raise CheckpointError(
+            f"{path}: wav2vec 2.0 or HuBERT fine-tuned for speech recognition by fairseq; give the pretrained model"
+        )
+    try:
+        if not model.get("encoder_config"):
+            encoder, head = _split_encoder(state)
+            return Checkpoint(path, _encoder_config(model, task, path), encoder, head, model)
+        # flea_classifier: the shape of the encoder is stored with it
+        own = {name: value for name, value in state.items() if name.startswith("encoder.")}
+        encoder = {name.removeprefix("encoder."): value for name, value in own.items()}
+        head = {name: value for name, value in state.items() if name not in own}
+        shape = EncoderConfig.from_dict(json.loads(model["encoder_config"]), str(path))
+        return Checkpoint(path, shape, encoder, head, model)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its config is not one of fairseq's or ours: {str(error)[:300]}") from error
 
 
 def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None = None) -> Encoder:
@@ -170,42 +192,6 @@ def strip_training_state(source: Path, output: Path) -> None:
         torch.save({**kept, "optimizer_history": [], "extra_state": {}}, temporary)
 
 
-def repair_last(save_dir: str | Path) -> None:
-    """Make sure that fairseq resumes from a whole file.
-
-    fairseq writes `checkpoint_last.pt` as a plain copy, so a process killed in that moment leaves half of it. The
-    newest whole checkpoint takes its place; where there is none, training starts anew. Both are named in the log.
-    """
-    distributed = torch.distributed.is_initialized()
-    if not distributed or torch.distributed.get_rank() == 0:  # the process that reads and shares the checkpoint
-        _repair_last(Path(save_dir) / "checkpoint_last.pt")
-    if distributed:
-        torch.distributed.barrier()
-
-
-def _repair_last(last: Path) -> None:
-    if not last.exists() or is_whole(last):
-        return
-    others = sorted(set(last.parent.glob("checkpoint*.pt")) - {last}, key=lambda p: p.stat().st_mtime, reverse=True)
-    whole = next((path for path in others if is_whole(path)), None)
-    if whole is None:
-        last.unlink()
-        logger.warning("%s is half-written and there is no other checkpoint: training starts anew", last)
-        return
-    logger.warning("%s is half-written: resuming from %s", last, whole)
-    with replacing(last) as temporary:
-        temporary.write_bytes(whole.read_bytes())
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a torch file is complete: its zip directory is there and every member has its checksum."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError):
-        return False
-
-
 def _split_encoder(state: State) -> tuple[State, State]:
     encoder = {name: value for name, value in state.items() if name.startswith(ENCODER_PARTS)}
     return encoder, {name: value for name, value in state.items() if name not in encoder}
@@ -220,18 +206,12 @@ def _plain(config: typing.Any) -> dict:
     return dict(config or {})
 
 
-def _namespace_config(args: typing.Any) -> dict:
-    values = _plain(args)
-    return {"model": values, "task": values}
-
-
 def _encoder_config(model: dict, task: dict, path: Path) -> EncoderConfig:
-    model = _plain(model)
     if model.get("layer_type", "transformer") != "transformer":
         raise CheckpointError(f"{path}: layer_type {model['layer_type']!r} is not supported, only 'transformer'")
     base = EncoderConfig()
     shape = {name: model.get(name, getattr(base, name)) for name in base.to_dict() if name not in ("conv_layers",)}
-    shape["normalize"] = bool(_plain(task).get("normalize", False))
+    shape["normalize"] = bool(task.get("normalize", False))
     conv = str(model.get("conv_feature_layers") or BASE_CONV_LAYERS)
     shape["activation_fn"] = str(getattr(shape["activation_fn"], "value", shape["activation_fn"]))
     shape["extractor_mode"] = str(getattr(shape["extractor_mode"], "value", shape["extractor_mode"]))

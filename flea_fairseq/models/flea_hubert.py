@@ -1,26 +1,25 @@
-"""`flea_hubert`: fairseq's HuBERT with a warm start, a fresh prediction head, and one matrix product for its logits."""
+"""`flea_hubert`: fairseq's HuBERT with a warm start, a choice of prediction head, and its logits in one product."""
 
 import logging
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
-from omegaconf import II, open_dict
-from torch import Tensor
+from omegaconf import II
+from torch import Tensor, nn
 
-from flea_fairseq.errors import CheckpointError, ExperimentError
-from flea_fairseq.models.checkpoints import Checkpoint, read_checkpoint
-from flea_fairseq.models.encoder import parse_conv_layers
+from flea_fairseq.models.checkpoints import ENCODER_PARTS, Checkpoint, load_state, read_checkpoint
 from flea_fairseq.models.masking import apply_masks
 from flea_fairseq.models.seeding import SeededForward
+from flea_fairseq.models.warm_start import check_shape, freeze_cnn, make_safe
 
 logger = logging.getLogger(__name__)
 
-UNSUPPORTED = {"target_glu": False, "mask_selection": "static", "mask_channel_selection": "static",
+FIXED = {"target_glu": False, "mask_selection": "static", "mask_channel_selection": "static",
                "no_mask_overlap": False, "no_mask_channel_overlap": False}  # fmt: skip
-HEAD = ("final_proj.weight", "final_proj.bias", "label_embs_concat")
 
 
 @dataclass
@@ -35,33 +34,14 @@ class FleaHubertConfig(HubertConfig):
     fresh_head: bool = field(
         default=False, metadata={"help": "draw a new prediction head even where the checkpoint's has the same K"}
     )
-    seed: int = II("common.seed")
-
-
-def check_shape(checkpoint: Checkpoint, cfg: FleaHubertConfig, normalize: bool) -> None:
-    """Raise CheckpointError, with the settings to give, unless `cfg` describes the checkpoint's encoder.
-
-    fairseq stores the config with the model as it was given, so it has to be right, and is not corrected silently.
-    """
-    wanted = checkpoint.encoder.to_dict()
-    given = {name: cfg[name] for name in wanted if name in cfg}
-    given["conv_layers"] = parse_conv_layers(cfg.conv_feature_layers, "model.conv_feature_layers")
-    given["normalize"] = normalize
-    wrong = [name for name in wanted if str(given[name]) != str(wanted[name])]
-    if wrong:
-        settings = {"conv_layers": "model.conv_feature_layers", "normalize": "task.normalize"}
-        remedy = " ".join(f"{settings.get(n, 'model.' + n)}={_setting(wanted[n])}" for n in wrong)
-        raise CheckpointError(f"{checkpoint.path}: its encoder has another shape than the config; set {remedy}")
-
-
-def _setting(value) -> str:
-    return (
-        f"'{list(value)}'"
-        if isinstance(value, tuple)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
+    head: ChoiceEnum(["cosine", "linear"]) = field(
+        default="cosine",
+        metadata={
+            "help": "HuBERT's cosine similarities with embeddings of K labels and 4 special symbols,"
+            " or a linear layer a label set with K outputs, as P-TAPT has"
+        },
     )
+    seed: int = II("common.seed")
 
 
 @register_model("flea_hubert", dataclass=FleaHubertConfig)
@@ -69,21 +49,23 @@ class FleaHubertModel(SeededForward, HubertModel):
     """Masked-prediction HuBERT. Same parameters, losses and gradients as fairseq's, with less memory and time.
 
     `feature_grad_mult=0` freezes the convolutions (no gradient, no weight decay); between 0 and 1 scales them.
+    `head=linear` is P-TAPT's (Chen and Rudnicky, 2021): its softmax is over the K labels of a set and nothing else.
     """
 
     predicts_parts = True  # tells the criterion that forward() takes `masked` and `unmasked`
 
     def __init__(self, cfg: FleaHubertConfig, task_cfg, dictionaries) -> None:
-        layers = parse_conv_layers(cfg.conv_feature_layers, "model.conv_feature_layers")
-        with open_dict(cfg):
-            cfg.conv_feature_layers = str(list(layers))  # fairseq evaluates this string
+        make_safe(cfg, FIXED)
         super().__init__(cfg, task_cfg, dictionaries)
-        for name, default in UNSUPPORTED.items():
-            if str(cfg[name]) != str(default):
-                raise ExperimentError(f"model.{name}={cfg[name]} is not supported by flea_hubert, only {default}")
         self.seed = cfg.seed
-        if cfg.feature_grad_mult <= 0:
-            self.feature_extractor.requires_grad_(False)
+        freeze_cnn(self, cfg.feature_grad_mult)
+        self.linear_heads = None
+        if str(cfg.head) == "linear":
+            del self.final_proj, self.label_embs_concat
+            self.special_symbols = dictionaries[0].nspecial  # their numbers come before the labels'
+            self.linear_heads = nn.ModuleList(
+                nn.Linear(cfg.encoder_embed_dim, len(dictionary) - dictionary.nspecial) for dictionary in dictionaries
+            )
 
     @classmethod
     def build_model(cls, cfg: FleaHubertConfig, task) -> "FleaHubertModel":
@@ -98,19 +80,13 @@ class FleaHubertModel(SeededForward, HubertModel):
 
     def warm_start(self, checkpoint: Checkpoint, fresh_head: bool) -> None:
         """Take the encoder's weights, and the prediction head's where it fits and a fresh one is not asked for."""
-        own = self.state_dict()
-        head = (
-            {} if fresh_head else {name: checkpoint.head_state[name] for name in HEAD if name in checkpoint.head_state}
-        )
-        if len(head) < len(HEAD) or any(head[name].shape != own[name].shape for name in HEAD):
-            head = {name: own[name] for name in HEAD}
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith(ENCODER_PARTS)}
+        stored = {} if fresh_head else checkpoint.head_state
+        head = {name: stored[name] for name in own if name in stored and stored[name].shape == own[name].shape}
+        if head.keys() != own.keys():
+            head = own
             logger.info("new prediction head for %s label(s)", sum(self.num_classes))
-        try:
-            self.load_state_dict({**checkpoint.encoder_state, **head}, strict=True)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{checkpoint.path}: does not fit flea_hubert: {' '.join(str(error).split())[:600]}"
-            ) from error
+        load_state(self, {**checkpoint.encoder_state, **head}, checkpoint.path)
 
     def forward(
         self,
@@ -124,7 +100,7 @@ class FleaHubertModel(SeededForward, HubertModel):
         unmasked: bool = True,
         utterances: Tensor | None = None,
     ) -> dict:
-        """As fairseq's, except that logits hold each class once, in the order of the labels: (frames, K + 4).
+        """As fairseq's, except that logits hold each class once, in the order of the labels: (frames, K + 4), or K.
 
         masked, unmasked: which frames to predict; the logits of the others are None and are not computed.
         utterances: (B,) numbers that masks are drawn from, with the seed and the update.
@@ -137,6 +113,9 @@ class FleaHubertModel(SeededForward, HubertModel):
                 return super().forward(source, target_list, padding_mask, mask, True, output_layer)
             x, targets, padding, mask_indices, penalty = self._encode(source, target_list, padding_mask, mask)
         true = torch.ones_like(mask_indices) if padding is None else ~padding
+        if self.linear_heads is not None:
+            targets = [target - self.special_symbols for target in targets]
+            true = true & torch.stack(targets).ge(0).all(0)  # fairseq may take one padded frame for a true one
         chosen_m = true & mask_indices if masked and not self.skip_masked else None
         chosen_u = true & ~mask_indices if unmasked and not self.skip_nomask else None
         return {
@@ -178,12 +157,15 @@ class FleaHubertModel(SeededForward, HubertModel):
         return x, targets, padding_mask, mask_indices, penalty
 
     def _logits(self, x: Tensor, chosen: Tensor | None, label_sets: int) -> list[Tensor | None]:
-        """Cosine similarity of the chosen frames with every label embedding, over the temperature.
+        """Of the chosen frames the linear heads' output, or cosine similarities with every label over the temperature.
 
         fairseq's compute_nce builds (K + 5, frames, D) and compares; the same numbers are one product of unit vectors.
         """
         if chosen is None:
             return [None] * label_sets
+        if self.linear_heads is not None:
+            frames = x[chosen]
+            return [head(frames) for head in self.linear_heads]
         projected = self.final_proj(x[chosen])
         parts = projected.chunk(label_sets, dim=-1) if self.untie_final_proj else [projected] * label_sets
         embeddings = self.label_embs_concat.split(self.num_classes, 0)

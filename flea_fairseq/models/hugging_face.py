@@ -26,6 +26,11 @@ RENAMES = [
     (r"^(encoder\.layers\.\d+)\.feed_forward\.output_dense\.", r"\1.fc2."),
     (r"^(encoder\.layers\.\d+\.final_layer_norm|encoder\.layer_norm)\.", r"\1."),
 ]
+HEAD_RENAMES = {  # of Wav2Vec2ForPreTraining; project_q and the quantizer's weight_proj are named alike
+    "quantizer.codevectors": "quantizer.vars",
+    "project_hid.weight": "final_proj.weight",
+    "project_hid.bias": "final_proj.bias",
+}
 
 
 def weights_file(folder: Path) -> Path:
@@ -39,7 +44,7 @@ def weights_file(folder: Path) -> Path:
 def read_folder(
     folder: Path, load_tensors: Callable[[Path], Any]
 ) -> tuple[EncoderConfig, dict[str, Tensor], dict[str, Tensor]]:
-    """The encoder's shape, its parameters under fairseq's names, and the parameters that are not the encoder's."""
+    """The encoder's shape, its parameters, and the others, all under fairseq's names as far as it has them."""
     config = _read_json(folder / "config.json")
     if config.get("model_type") not in ("hubert", "wav2vec2"):
         raise CheckpointError(
@@ -50,7 +55,7 @@ def read_folder(
     for name, value in load_tensors(weights_file(folder)).items():
         renamed = rename(re.sub(r"^(hubert|wav2vec2)\.", "", name), layer_norm_mode)
         if renamed is None:
-            rest[name] = value
+            rest[HEAD_RENAMES.get(name, name)] = value
         else:
             encoder[renamed] = value
     return _encoder_config(config, folder), encoder, rest

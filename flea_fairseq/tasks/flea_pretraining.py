@@ -1,14 +1,38 @@
-"""`flea_pretraining`: fairseq's HuBERT pretraining with crops and masks that a resumed run draws alike."""
+"""fairseq's pretraining of HuBERT and wav2vec 2.0, with crops and masks that a resumed run draws alike."""
 
 from dataclasses import dataclass
 
 from fairseq.data import BaseWrapperDataset
+from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
+from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask
 from omegaconf import II
 
 from flea_fairseq.data.emotion_dataset import SharedEpoch, crop_start
-from flea_fairseq.models.checkpoints import repair_last
+from flea_fairseq.models.repair import repair_last
+
+
+class ResumableTask:
+    """Mixin for fairseq's pretraining tasks: a resumed run goes on exactly, and no utterance is left out.
+
+    Files and batches are fairseq's, but for where crops start; the model is told which utterances a batch holds, for
+    its masks.
+    """
+
+    @classmethod
+    def setup_task(cls, cfg: FairseqDataclass, **kwargs) -> "ResumableTask":
+        repair_last(cfg.save_dir)
+        return cls(cfg)
+
+    def load_dataset(self, split: str, *args, **kwargs) -> None:
+        super().load_dataset(split, *args, **kwargs)
+        self.datasets[split] = SeededCrops(self.datasets[split], self.cfg.seed)
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """As fairseq's, without dropping the last utterances."""
+        kwargs["required_batch_size_multiple"] = 1
+        return super().get_batch_iterator(dataset, *args, **kwargs)
 
 
 @dataclass
@@ -18,29 +42,26 @@ class FleaPretrainingConfig(HubertPretrainingConfig):
 
 
 @register_task("flea_pretraining", dataclass=FleaPretrainingConfig)
-class FleaPretrainingTask(HubertPretrainingTask):
-    """Reads the same files as `hubert_pretraining` and gives the same batches, but for where crops start.
+class FleaPretrainingTask(ResumableTask, HubertPretrainingTask):
+    """Masked prediction of frame labels; reads the same files as `hubert_pretraining`."""
 
-    It also tells the model which utterances they are, for its masks.
-    """
 
-    @classmethod
-    def setup_task(cls, cfg: FleaPretrainingConfig, **kwargs) -> "FleaPretrainingTask":
-        repair_last(cfg.save_dir)
-        return cls(cfg)
+@dataclass
+class FleaAudioPretrainingConfig(AudioPretrainingConfig):
+    save_dir: str = II("checkpoint.save_dir")
+    seed: int = II("common.seed")
 
-    def load_dataset(self, split: str, **kwargs) -> None:
-        super().load_dataset(split, **kwargs)
-        self.datasets[split] = SeededCrops(self.datasets[split], self.cfg.seed)
 
-    def get_batch_iterator(self, dataset, *args, **kwargs):
-        """As fairseq's, without dropping the last utterances."""
-        kwargs["required_batch_size_multiple"] = 1
-        return super().get_batch_iterator(dataset, *args, **kwargs)
+@register_task("flea_audio_pretraining", dataclass=FleaAudioPretrainingConfig)
+class FleaAudioPretrainingTask(ResumableTask, AudioPretrainingTask):
+    """Contrastive pretraining of wav2vec 2.0 on audio alone; reads the same files as `audio_pretraining`."""
 
 
 class SeededCrops(BaseWrapperDataset):
-    """A HubertDataset whose crops are drawn from (seed, epoch, utterance), not from numpy's global generator."""
+    """fairseq's HubertDataset or RawAudioDataset, its crops drawn from (seed, epoch, utterance).
+
+    fairseq draws them from numpy's global generator, which no checkpoint restores.
+    """
 
     can_reuse_epoch_itr_across_epochs = False  # a resumed run makes its batches anew; so must one that was not
 
@@ -48,6 +69,8 @@ class SeededCrops(BaseWrapperDataset):
         super().__init__(dataset)
         self.seed = seed
         self.epoch = SharedEpoch()
+        self.pads = dataset.pad_audio if hasattr(dataset, "pad_audio") else dataset.pad
+        self.random_crop = getattr(dataset, "random_crop", True)
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
@@ -58,7 +81,7 @@ class SeededCrops(BaseWrapperDataset):
         sizes = [len(sample["source"]) for sample in samples]
         if not sizes:
             return {}
-        longest = max(sizes) if self.dataset.pad_audio else min(sizes)
+        longest = max(sizes) if self.pads else min(sizes)
         size = min(longest, self.dataset.max_sample_size)
         batch = self.dataset.collater([self._cut(sample, size) for sample in samples])
         batch["net_input"]["utterances"] = batch["id"]
@@ -68,10 +91,11 @@ class SeededCrops(BaseWrapperDataset):
         spare = len(sample["source"]) - size
         if spare <= 0:
             return sample
-        drawn = self.dataset.random_crop
-        start = crop_start(spare, self.seed, self.epoch.get(), sample["id"]) if drawn else 0
-        labels = [
-            label[round(start * rate / self.dataset.sample_rate) :]
-            for label, rate in zip(sample["label_list"], self.dataset.label_rates)
-        ]
-        return {"id": sample["id"], "source": sample["source"][start : start + size], "label_list": labels}
+        start = crop_start(spare, self.seed, self.epoch.get(), sample["id"]) if self.random_crop else 0
+        cut = {**sample, "source": sample["source"][start : start + size]}
+        if "label_list" in sample:
+            cut["label_list"] = [
+                label[round(start * rate / self.dataset.sample_rate) :]
+                for label, rate in zip(sample["label_list"], self.dataset.label_rates)
+            ]
+        return cut

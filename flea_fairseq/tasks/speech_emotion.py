@@ -11,7 +11,7 @@ from omegaconf import II, MISSING, open_dict
 from flea_fairseq.data.emotion_dataset import EmotionDataset
 from flea_fairseq.data.manifest import read_dictionary, read_labels, read_manifest
 from flea_fairseq.errors import CheckpointError, CorpusError, FormatError
-from flea_fairseq.models.checkpoints import repair_last
+from flea_fairseq.models.repair import repair_last
 
 
 @dataclass
@@ -57,21 +57,15 @@ class SpeechEmotionTask(FairseqTask):
         """Read a split. Raises FormatError where labels and utterances do not fit each other or the dictionary."""
         folder = Path(self.cfg.data)
         manifest = read_manifest(folder / f"{split}.tsv")
-        labels = read_labels(folder / f"{split}.emo")
-        if len(labels) != len(manifest.names):
+        targets = self.read_targets(split)
+        if len(targets) != len(manifest.names):
             raise FormatError(
-                f"{folder / split}.emo: {len(labels)} labels for the {len(manifest.names)} utterances of {split}.tsv"
+                f"{folder / split}.emo: {len(targets)} labels for the {len(manifest.names)} utterances of {split}.tsv"
             )
-        index = {name: i for i, name in enumerate(self.classes)}
-        for line, label in enumerate(labels, start=1):
-            if label not in index:
-                raise FormatError(
-                    f"{folder / split}.emo, line {line}: {label!r} is not in dict.emo.txt ({', '.join(self.classes)})"
-                )
         training = split == self.cfg.train_subset
         self.datasets[split] = EmotionDataset(
             manifest,
-            [index[label] for label in labels],
+            targets,
             max_seconds=self.cfg.max_seconds if training else self.cfg.eval_max_seconds,
             random_crop=training and str(self.cfg.crop) == "random",
             normalize=self.cfg.normalize,
@@ -79,6 +73,21 @@ class SpeechEmotionTask(FairseqTask):
             balance=training and self.cfg.balance,
             seed=self.cfg.seed,
         )
+
+    def read_targets(self, split: str) -> list[int]:
+        """The class of each utterance of a split. Raises FormatError for a label that is not in the dictionary."""
+        path = Path(self.cfg.data) / f"{split}.emo"
+        index = {name: i for i, name in enumerate(self.classes)}
+        labels = read_labels(path)
+        for line, label in enumerate(labels, start=1):
+            if label not in index:
+                raise FormatError(f"{path}, line {line}: {label!r} is not in dict.emo.txt ({', '.join(self.classes)})")
+        return [index[label] for label in labels]
+
+    def class_counts(self) -> dict[str, int]:
+        """Training utterances of each class; they are known before the split is loaded, as the criterion needs them."""
+        counts = Counter(self.read_targets(self.cfg.train_subset))
+        return {name: counts[i] for i, name in enumerate(self.classes)}
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """As fairseq's, but never dropping utterances; outside training each is scheduled exactly once."""

@@ -6,11 +6,18 @@ import sys
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 from support import TINY_CONV
 
 from flea_fairseq.models.checkpoints import load_tensors
 
+try:
+    from hydra import compose, initialize_config_dir
+except ImportError:  # hydra 1.0
+    from hydra.experimental import compose, initialize_config_dir
+
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "examples/config"
 TINY = [
     "model.encoder_layers=2", "model.encoder_embed_dim=32", "model.encoder_ffn_embed_dim=64",
     "model.encoder_attention_heads=4", f"model.conv_feature_layers='{TINY_CONV}'",
@@ -35,7 +42,7 @@ def start(config: str, data: Path, run_dir: Path, overrides: list[str], user_dir
     """`fairseq-hydra-train` in a process of its own, its output in run_dir/out.log."""
     run_dir.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", str(ROOT / "examples/config"),
+        sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", str(CONFIG),
         "--config-name", config, f"task.data={data}", f"checkpoint.save_dir={run_dir}", *overrides,
         f"common.user_dir={ROOT / 'flea_fairseq' if user_dir else 'null'}",
     ]  # fmt: skip
@@ -60,3 +67,17 @@ def assert_equal_weights(one: Path, other: Path) -> None:
     assert first.keys() == second.keys()
     different = [name for name, value in first.items() if not torch.equal(value, second[name])]
     assert not different, different[:5]
+
+
+def composed(config: str, *overrides: str) -> dict[str, object]:
+    """The config that hydra makes, as {"section.key": value}."""
+    with initialize_config_dir(config_dir=str(CONFIG)):
+        return flat(OmegaConf.to_container(compose(config, overrides=list(overrides)), resolve=False))
+
+
+def flat(tree: dict, prefix: str = "") -> dict[str, object]:
+    """A nested dict as {"section.key": value}."""
+    values = {}
+    for key, value in tree.items():
+        values.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return values

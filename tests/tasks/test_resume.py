@@ -8,7 +8,8 @@ import pytest
 import torch
 from fairseq_runs import FINETUNE, PRETRAIN, TWO_PROCESSES, assert_equal_weights, finish, start, weights
 
-from flea_fairseq.models.checkpoints import is_whole, load_classifier, repair_last
+from flea_fairseq.models.checkpoints import load_classifier
+from flea_fairseq.models.repair import is_whole, repair_last
 
 
 @pytest.fixture(scope="module")

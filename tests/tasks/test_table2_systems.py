@@ -5,48 +5,28 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fairseq_runs import ROOT, finish, start
-from omegaconf import OmegaConf
+from fairseq_runs import CONFIG, composed, finish, flat, start
 
 from flea_fairseq.models.checkpoints import load_classifier, load_encoder
 from flea_fairseq.models.pooling import CorrelationPooling, TemporalShiftPooling
 
-try:
-    from hydra import compose, initialize_config_dir
-except ImportError:  # hydra 1.0
-    from hydra.experimental import compose, initialize_config_dir
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # hydra 1.3 asks for a version, which 1.0 does not take
-CONFIG = ROOT / "examples/config"
 SYSTEMS = ["shift", "superb", "attentive_statistics"]
 SHORT = ["optimization.max_update=4", "dataset.batch_size=4", "dataset.num_workers=0", "optimization.lr=[0.01]"]
 
 
-def composed(*overrides: str) -> dict[str, object]:
-    """The config that hydra makes, as {"section.key": value}."""
-    with initialize_config_dir(config_dir=str(CONFIG)):
-        return flat(OmegaConf.to_container(compose("finetune", overrides=list(overrides)), resolve=False))
-
-
-def flat(tree: dict, prefix: str = "") -> dict[str, object]:
-    values = {}
-    for key, value in tree.items():
-        values.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return values
-
-
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_system_changes_keys_of_the_base_and_nothing_else(system):
-    base, made = composed(), composed(f"+system={system}")
+    base, made = composed("finetune"), composed("finetune", f"+system={system}")
     own = flat(yaml.safe_load((CONFIG / f"system/{system}.yaml").read_text()))
     assert own and own.keys() <= base.keys() and made == {**base, **own}
     assert made["checkpoint.best_checkpoint_metric"] == "ua"
-    key = "model.pooling_dropout"
-    assert composed(f"+system={system}", f"{key}=0.33") == {**base, **own, key: 0.33}  # a command line wins over both
+    key = "model.pooling_dropout"  # a command line wins over both
+    assert composed("finetune", f"+system={system}", f"{key}=0.33") == {**base, **own, key: 0.33}
 
 
 def test_the_systems_are_those_of_their_papers():
-    shift, superb, statistics = (composed(f"+system={system}") for system in SYSTEMS)
+    shift, superb, statistics = (composed("finetune", f"+system={system}") for system in SYSTEMS)
     assert superb["model.pooling"] == "correlation" and superb["model.layers"] == "weighted"
     assert superb["model.freeze_encoder"] is True and superb["criterion.label_smoothing"] == 0.1
     assert superb["dataset.batch_size"] * superb["optimization.update_freq"][0] == 32

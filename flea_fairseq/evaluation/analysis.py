@@ -19,7 +19,7 @@ from flea_fairseq.evaluation.analysis_figures import (
     projection_figure,
 )
 from flea_fairseq.evaluation.curves import Curves, read_curves
-from flea_fairseq.evaluation.results import AGAIN, UNSEEDED, seed_folder
+from flea_fairseq.evaluation.results import AGAIN, UNSEEDED, of_this_run, seed_folder
 
 EXAMPLES = 4  # utterances that attention helped, and as many that it hurt
 UNITS_FILE = re.compile(r"(?P<source>.+?)(_l(?P<layer>\d+))?_km\d*")
@@ -136,7 +136,7 @@ def _read_all(run: Path, facts: dict, pattern: str, keys: Sequence[str]) -> list
     """The files of this name of every fold and seed that has them, with their fold, seed and name."""
     found = []
     for fold, seed in _places(facts):
-        for path in sorted((run / "results" / fold / seed).glob(pattern)):
+        for path in of_this_run(run, facts, sorted((run / "results" / fold / seed).glob(pattern))):
             found.append({**read_json(path, keys, AGAIN), "fold": fold, "seed": seed, "name": path.stem})
     return found
 

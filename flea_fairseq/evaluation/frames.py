@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flea_fairseq.data.files import read_json
-from flea_fairseq.evaluation.results import AGAIN, Run, seed_folder
+from flea_fairseq.evaluation.results import AGAIN, Run, of_this_run, seed_folder
 
 FRAME_MEASURES = {
     "frame_ua": ("Frame UA of the cluster labels", "frame_chance"),
@@ -21,7 +21,7 @@ def read_frames(run: Run) -> list[dict]:
     for fold in run.folds:
         for seed in run.facts["seeds"]:
             path = run.folder / "results" / fold.name / seed_folder(seed) / "frames.json"
-            if path.exists():
+            if path.exists() and of_this_run(run.folder, run.facts, [path]):
                 rows.append({"fold": fold.name, "seed": seed, **read_json(path, keys, AGAIN)})
     return rows
 

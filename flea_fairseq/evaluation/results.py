@@ -1,6 +1,6 @@
 """A run's folder -> what every system predicted for each tested utterance, checked against the folds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,12 @@ def read_system(run: Run, facts: dict) -> System:
         np.stack([_read_predicted(run, fold, seed_folder(seed), facts["key"]) for seed in seeds]) for fold in run.folds
     ]
     return System(facts, seeds, tuple(predicted))
+
+
+def of_this_run(run: Path, facts: dict, paths: Iterable[Path]) -> list[Path]:
+    """Those that run.json lists, where it does: an earlier run may have left others."""
+    listed = facts.get("analysed")
+    return [path for path in paths if listed is None or path.relative_to(run).as_posix() in listed]
 
 
 def seed_folder(seed: int | str) -> str:

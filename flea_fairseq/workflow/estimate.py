@@ -10,12 +10,13 @@ import yaml
 from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.manifest import read_manifest
 from flea_fairseq.workflow.method import Method
+from flea_fairseq.workflow.settings import read_flat
 
 # HuBERT-base: "training for 100k steps takes about 9.5 hours" at 87.5 s of audio a GPU (Hsu et al. 2021, section IV-C).
 GPU_SECONDS = 9.5 * 3600 / 100_000 / 87.5  # for a second of audio, forward, backward and update
 BASE_SHAPE = {"model.encoder_layers": 12, "model.encoder_embed_dim": 768}
 ORDER = ("corpus", "folds", "extract", "kmeans", "label", "train", "evaluate", "baseline", "")  # the rest comes last
-TRAINED = re.compile(r"^ +output: models/([\w-]+)/seed\d+/(\w+)/model\.pt$", re.M)
+TRAINED = re.compile(r"^ +output: models/([\w-]+)/seed\d+/(\w+)/model\.pt\b", re.M)
 
 
 def estimate(dry_run: str, method: Method, config_dir: Path, folds: Path) -> str:
@@ -57,8 +58,7 @@ def merged_config(method: Method, name: str, config_dir: Path) -> dict[str, Any]
     model = method.models[name]
     values: dict[str, Any] = {}
     for name in (model.config, *([f"system/{model.system}"] if model.system else [])):
-        path = config_dir / f"{name}.yaml"
-        values.update(_flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        values.update(read_flat(config_dir / f"{name}.yaml"))
     for setting in model.settings:
         key, _, text = setting.partition("=")
         values[key] = yaml.safe_load(text)
@@ -78,10 +78,3 @@ def audio_seconds(values: dict[str, Any], fold: Path) -> float:
     else:
         batch = values["dataset.max_tokens"] / SAMPLE_RATE
     return values["optimization.max_update"] * values["optimization.update_freq"][0] * batch
-
-
-def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat

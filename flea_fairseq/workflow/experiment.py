@@ -1,7 +1,7 @@
 """experiment.yaml: what is run, on which corpus, under which protocol. Unknown keys and wrong types are refused."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Dict, List, get_origin
 
@@ -41,7 +41,7 @@ class PTapt:
 
 @dataclass
 class Cell:
-    """One layer and K; 0: the first of the experiment's."""
+    """One layer and K; where the experiment has no such one, its first."""
 
     layer: int = 0
     clusters: int = 0
@@ -87,9 +87,7 @@ def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
         _change(values, change)
     _refuse_interpolation(values, path)
     settings = values.pop("settings", {})
-    for name in [item.name for item in fields(Experiment) if get_origin(item.type) in (list, List)]:
-        if name in values and not isinstance(values[name], list):
-            values[name] = [values[name]]
+    _plain_values(Experiment, values)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Experiment), OmegaConf.create(values))
         experiment = OmegaConf.to_object(merged)
@@ -97,14 +95,16 @@ def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
         where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         raise ExperimentError(f"{path}: {where}{str(error).splitlines()[0]}") from error
     for name in FILES:
+        setattr(experiment, name, str(Path(getattr(experiment, name)).resolve()))  # --set gives them as they are
         if not Path(getattr(experiment, name)).exists():
             raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
     check_settings(settings, Path(experiment.config_dir), path)
     experiment.settings = settings
     _check_numbers(experiment, path)
     _check_choices(experiment, path)
-    experiment.examined.layer = experiment.examined.layer or experiment.layers[0]
-    experiment.examined.clusters = experiment.examined.clusters or experiment.clusters[0]
+    for name, known in (("layer", experiment.layers), ("clusters", experiment.clusters)):
+        if getattr(experiment.examined, name) not in known:
+            setattr(experiment.examined, name, known[0])
     experiment.p_tapt.layer = experiment.p_tapt.layer or experiment.examined.layer
     return experiment
 
@@ -140,6 +140,18 @@ def _merged(base: dict, values: dict) -> dict:
     return {**base, **both}
 
 
+def _plain_values(of: type, values: dict) -> None:
+    """One value stands for a list of one, and nothing for an empty text; in nested settings too."""
+    for item in fields(of):
+        value = values.get(item.name)
+        if is_dataclass(item.type) and isinstance(value, dict):
+            _plain_values(item.type, value)
+        elif item.name in values and get_origin(item.type) in (list, List) and not isinstance(value, list):
+            values[item.name] = [value]
+        elif item.name in values and item.type is str and value is None:
+            values[item.name] = ""
+
+
 def _change(values: dict, change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key:
@@ -167,8 +179,12 @@ def _check_numbers(experiment: Experiment, path: Path) -> None:
                 raise ExperimentError(f"{path}: {name} is {value}, expected {smallest} or more")
         if len(set(numbers)) < len(numbers) or not numbers:
             raise ExperimentError(f"{path}: {name} is {value}, expected one or more, each once")
-    if not experiment.p_tapt.clusters or min(experiment.p_tapt.clusters) < 1:
-        raise ExperimentError(f"{path}: p_tapt.clusters is {experiment.p_tapt.clusters}, expected 1 or more")
+    ks = experiment.p_tapt.clusters
+    if not ks or min(ks) < 1 or len(set(ks)) < len(ks):
+        raise ExperimentError(f"{path}: p_tapt.clusters is {ks}, expected 1 or more, each once")
+    for where, layer in (("p_tapt", experiment.p_tapt.layer), ("first_units", experiment.first_units.layer)):
+        if layer < (where == "first_units"):
+            raise ExperimentError(f"{path}: {where}.layer is {layer}, expected 1 or more")
 
 
 def _check_choices(experiment: Experiment, path: Path) -> None:
@@ -179,15 +195,13 @@ def _check_choices(experiment: Experiment, path: Path) -> None:
             raise ExperimentError(f"{path}: systems: {system!r} is unknown, expected some of {', '.join(SYSTEMS)}")
         if system in WAV2VEC_SYSTEMS and not experiment.wav2vec:
             raise ExperimentError(f"{path}: system {system} starts from wav2vec 2.0; name it: wav2vec: wav2vec2-base")
-    if not experiment.systems:
-        raise ExperimentError(f"{path}: systems is empty, expected some of {', '.join(SYSTEMS)}")
+    for name in ("systems", "poolings", "folds"):
+        chosen = getattr(experiment, name)
+        if len(set(chosen)) < len(chosen) or (not chosen and name != "folds"):
+            raise ExperimentError(f"{path}: {name} is {chosen}, expected one or more, each once")
     for pooling in experiment.poolings:
         if not re.fullmatch(r"[a-z_]+", pooling):
             raise ExperimentError(f"{path}: poolings: {pooling!r} is no pooling's name")
-    for name, known in (("layer", experiment.layers), ("clusters", experiment.clusters)):
-        value = getattr(experiment.examined, name)
-        if value and value not in known:
-            raise ExperimentError(f"{path}: examined.{name} is {value}, expected one of {known}")
 
 
 def _refuse_interpolation(value: Any, path: Path) -> None:

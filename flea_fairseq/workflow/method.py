@@ -5,15 +5,19 @@ once, so what several systems share is made once.
 """
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+from flea_fairseq.data.protocols import SHARED_VALID
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.evaluation.grid import pooling_title
 from flea_fairseq.workflow.experiment import Experiment
 from flea_fairseq.workflow.settings import BASE_CONFIG, override, overrides
 
-LEAK_NOTE = (
-    "The paper's clustering reads the tested speakers too; here k-means and pretraining read what the protocol allows."
-)
+LEAK_NOTES = {  # by whether the experiment lets unsupervised steps hear the tested speakers
+    False: "The paper's clustering reads the tested speakers too; here k-means and pretraining read the training part.",
+    True: "As in the paper, k-means and pretraining read the tested speakers too.",
+}
+V1_NOTE = "The wav2vec (v1) was fine-tuned outside these folds: whether it was shown tested speakers is not known here."
 HUBERT_LABELS_NOTE = "Frame labels are clusters of phase 1b's HuBERT in place of a fine-tuned wav2vec (v1)."
 HEADS = {
     "shift": "temporal shift (ShiftCNN)",
@@ -87,7 +91,32 @@ def method(plan: Experiment, weights: Weights) -> Method:
         start = weights.encoder or "tapt_pretrain"
         made.models[name] = _model(plan, "finetune", (name,), start=start, system=name)
     made.systems.extend(row for name in plan.systems for row in _rows(name, plan, weights, cells))
-    return made
+    return _reached(made)
+
+
+def _reached(made: Method) -> Method:
+    """Only what the systems stand on."""
+    waiting, models = [row["key"] for row in made.systems if row["key"] in made.models], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in models and name in made.models:
+            models.add(name)
+            model = made.models[name]
+            waiting.append(model.start)
+            if model.units:
+                waiting.append(made.sources[made.units[model.units].features.split("/")[0]].model)
+    kept = {name: model for name, model in made.models.items() if name in models}
+    units = {name: made.units[name] for name in made.units if name in {model.units for model in kept.values()}}
+    used: dict[str, list[str]] = {}
+    for unit in units.values():
+        source, _, layer = unit.features.partition("/")
+        used.setdefault(source, []).append(layer)
+    sources = {
+        name: Source(source.model, tuple(layer for layer in source.layers if f"l{layer}" in used[name]))
+        for name, source in made.sources.items()
+        if name in used
+    }
+    return Method(kept, sources, units, made.systems)
 
 
 def cell_name(layer: int, clusters: int) -> str:
@@ -149,7 +178,8 @@ def _model(
     plan: Experiment, config: str, groups: tuple[str, ...], *fixed: str, **values: str | tuple[str, ...]
 ) -> Model:
     """fixed: overrides that the method itself sets, whatever the settings say."""
-    return Model(config, (*overrides(plan.settings, (config, *groups)), *fixed), **values)
+    system = Path(plan.config_dir) / "system" / f"{values['system']}.yaml" if "system" in values else None
+    return Model(config, (*overrides(plan.settings, (config, *groups), system), *fixed), **values)
 
 
 def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, int]]) -> list[dict]:
@@ -174,8 +204,10 @@ def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, 
     titles = {"v_ft": "V-FT (wav2vec 2.0)", "w2v_tapt": "TAPT (wav2vec 2.0)", "p_tapt": "P-TAPT"}
     row = {**row, "title": titles[name], "group": "wav2vec"}
     if name == "p_tapt":
-        row["note"] = LEAK_NOTE
-        if not weights.wav2vec_v1:
+        leak = LEAK_NOTES[plan.transductive or plan.protocol in SHARED_VALID]
+        if weights.wav2vec_v1:
+            row["note"] = f"{V1_NOTE} {leak}"
+        else:
             row["title"] += " (HuBERT labels)"
-            row["note"] = f"{HUBERT_LABELS_NOTE} {LEAK_NOTE}"
+            row["note"] = f"{HUBERT_LABELS_NOTE} {leak}"
     return [row]

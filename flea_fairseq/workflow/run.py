@@ -19,7 +19,7 @@ from pathlib import Path
 from flea_fairseq.data.files import write_text
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.workflow.estimate import estimate
-from flea_fairseq.workflow.experiment import Experiment, read_experiment
+from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
 from flea_fairseq.workflow.method import Method, Weights, cell_name, method
 from flea_fairseq.workflow.progress import follow
 
@@ -41,15 +41,20 @@ def run(
     plan = read_experiment(experiment, list(changes))
     if not corpus.is_dir():
         raise ExperimentError(f"{corpus}: no such folder; --corpus names the root of the recordings")
-    made = method(plan, weights(plan, download=not dry_run))
+    files = weights(plan, download=not dry_run)
+    check_layers(plan, files)
+    made = method(plan, files)
+    if dry_run:
+        refuse_other_split(plan, output)
     check_poolings(plan)
     output.mkdir(parents=True, exist_ok=True)
     with alone(output) as lock:
         graph = graph_config(plan, made, corpus.resolve())
-        snakemake(output, {**graph, "folds": []}, "prepare", cores, False, lock)
+        snakemake(output, {**graph, "folds": [], "analysed": []}, "prepare", cores, False, lock)
         print_notes(output / "logs/folds.log")
         graph["folds"] = chosen_folds(plan, output)
-        facts = {**provenance(plan, made, corpus), "folds": graph["folds"]}
+        graph["analysed"] = analysed(plan, made, graph["folds"])
+        facts = {**provenance(plan, made, corpus), "folds": graph["folds"], "analysed": graph["analysed"]}
         if not (dry_run and (output / "run.json").exists()):
             write_changed(output / "run.json", json.dumps(facts, indent=2) + "\n")
         printed = snakemake(output, graph, "all", cores, dry_run, lock)
@@ -102,8 +107,15 @@ def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict:
 
 
 def weights(plan: Experiment, download: bool) -> Weights:
-    """The pretrained files that the experiment names."""
-    names = (plan.encoder, plan.first_units.kmeans, plan.wav2vec, plan.p_tapt.wav2vec_v1)
+    """The pretrained files that the experiment's systems start from."""
+    trained = set(plan.systems) - {"baseline"}
+    wav2vec = trained & set(WAV2VEC_SYSTEMS)
+    names = (
+        plan.encoder if trained - wav2vec or "p_tapt" in wav2vec else "",
+        plan.first_units.kmeans if trained - wav2vec or "p_tapt" in wav2vec else "",
+        plan.wav2vec if wav2vec else "",
+        plan.p_tapt.wav2vec_v1 if "p_tapt" in wav2vec else "",
+    )
     return Weights(*(weights_path(name, download) for name in names))
 
 
@@ -118,6 +130,18 @@ def weights_path(name: str, download: bool) -> str:
     return str(Path(name).resolve()) if name else ""
 
 
+def check_layers(plan: Experiment, files: Weights) -> None:
+    """Raise ExperimentError for a layer that the encoder, if it is there, does not have; hours later a step would."""
+    if not (files.encoder and Path(files.encoder).exists()):
+        return
+    from flea_fairseq.models.checkpoints import read_checkpoint  # fairseq: seconds
+
+    depth = read_checkpoint(files.encoder).encoder.encoder_layers
+    for name, layer in (("layers", max(plan.layers)), ("first_units.layer", plan.first_units.layer)):
+        if layer > depth:
+            raise ExperimentError(f"{name}: {layer}, but {files.encoder} has layers 1 to {depth}")
+
+
 def check_poolings(plan: Experiment) -> None:
     """Raise ExperimentError for a pooling that there is not; hours later the classifier would."""
     from flea_fairseq.models.pooling import POOLINGS  # torch: seconds
@@ -125,6 +149,35 @@ def check_poolings(plan: Experiment) -> None:
     for pooling in plan.poolings:
         if pooling not in POOLINGS:
             raise ExperimentError(f"poolings: {pooling!r} is unknown, expected some of {', '.join(POOLINGS)}")
+
+
+def refuse_other_split(plan: Experiment, output: Path) -> None:
+    """Raise ExperimentError where a dry run, which splits the corpus, would replace the folds of a run."""
+    if not (output / "run.json").exists():
+        return
+    before = json.loads((output / "run.json").read_text(encoding="utf-8"))["experiment"]
+    for name in ("protocol", "n_folds", "split_seed", "transductive"):
+        if before.get(name) != getattr(plan, name):
+            raise ExperimentError(
+                f"{output}: holds a run with {name}={before.get(name)}, not {getattr(plan, name)}; "
+                "name another --output"
+            )
+
+
+def analysed(plan: Experiment, made: Method, folds: Sequence[str]) -> list[str]:
+    """What the report shows beside the scores: label sets of all cells, and what looks into the examined one."""
+    cell = f"align_{cell_name(plan.examined.layer, plan.examined.clusters)}"
+    if cell not in made.models:
+        return []
+    every = [f"results/{fold}/seed{seed}" for fold in folds for seed in plan.seeds]
+    cells = sorted({(model.units, model.sets[0]) for name, model in made.models.items() if name.startswith("align_")})
+    files = [f"{folder}/units/{units}_{name}.json" for folder in every for units, name in cells]
+    files.append(f"{every[0]}/projection.json")  # t-SNE is slow
+    if {"mean", "attention"} <= set(plan.poolings):
+        files += [f"results/{fold}/seed{plan.seeds[0]}/attention.json" for fold in folds]
+    if plan.spans and "attention" in plan.poolings:
+        files += [f"{folder}/frames.json" for folder in every]
+    return files
 
 
 def print_notes(log: Path) -> None:

@@ -34,10 +34,16 @@ BASE_CONFIG = {  # what settings can be given for -> the base config that they c
 Settings = dict[str, dict[str, Any]]
 
 
-def overrides(settings: Settings, groups: Sequence[str]) -> list[str]:
-    """The changes to a model's base config, as hydra overrides; a later group wins over the ones before it."""
-    merged: dict[str, Any] = {}
-    for group in groups:
+def overrides(settings: Settings, groups: Sequence[str], system: Path | None = None) -> list[str]:
+    """The changes to a model's base config, as hydra overrides; a later group wins over the ones before it.
+
+    system: a file of system/. What it says itself is a paper's setting, which the first group, that of the base
+    config, does not change; the groups after it, which name the system or the model, do.
+    """
+    own = read_flat(system) if system else {}
+    first, *rest = groups
+    merged = {key: value for key, value in settings.get(first, {}).items() if key not in own}
+    for group in rest:
         merged.update(settings.get(group, {}))
     return [override(key, value) for key, value in merged.items()]
 
@@ -45,6 +51,21 @@ def overrides(settings: Settings, groups: Sequence[str]) -> list[str]:
 def override(key: str, value: Any) -> str:
     """`key=value` in hydra's override grammar; text is quoted, so that no value can be read as anything else."""
     return f"{key}={_value(value)}"
+
+
+def read_flat(path: Path) -> dict[str, Any]:
+    """A config's values under dotted keys. Raises ExperimentError."""
+    try:
+        return _flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ExperimentError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
 
 
 def check_settings(settings: Any, config_dir: Path, path: Path) -> None:

@@ -19,6 +19,7 @@ from flea_fairseq.workflow.settings import override
 
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
 SHOWN = ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua")
+FINISHED = "finished.json"  # in the run's folder: of which inputs the model was made
 USER_DIR = Path(__file__).resolve().parents[1]
 
 
@@ -52,12 +53,22 @@ def train(
         files += [labels / name for of in label_sets for name in (f"dict.{of}.txt", f"ssl.{of}")]
     if init is not None:
         overrides.append(override("model.init_checkpoint", init.resolve()))
-    _keep_or_clear(run_dir, _inputs(files, init, overrides))
+    inputs = _inputs(files, init, overrides)
+    if _is_finished(run_dir, inputs, output):
+        print(f"{output}: made of the same inputs before; kept")
+        return output
+    _keep_or_clear(run_dir, inputs)
     command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", str(config_dir.resolve()),
                "--config-name", config, override("common.user_dir", USER_DIR), *overrides]  # fmt: skip
     _run(command, run_dir)
     best, last = run_dir / "checkpoint_best.pt", run_dir / "checkpoint_last.pt"
+    if not last.exists():
+        raise ExperimentError(
+            f"{run_dir}: the training ended without a checkpoint; let checkpoint.save_interval or "
+            "save_interval_updates be smaller"
+        )
     strip_training_state(best if best.exists() else last, output)
+    write_text(run_dir / FINISHED, json.dumps({"inputs": inputs, "model": sha256(output)}, indent=1) + "\n")
     _remove_checkpoints(run_dir)  # with the optimiser's state they are six times the model
     return output
 
@@ -71,6 +82,14 @@ def _inputs(files: Sequence[Path], init: Path | None, overrides: Sequence[str]) 
             )
     hashes = {str(path): sha256(path) for path in files}
     return {"settings": list(overrides), "files": hashes, "init": fingerprint(init) if init else None}
+
+
+def _is_finished(run_dir: Path, inputs: dict, output: Path) -> bool:
+    """Whether `output` is what these inputs gave: a step that runs again because a file is newer costs nothing."""
+    record = run_dir / FINISHED
+    if not (record.exists() and output.exists()):
+        return False
+    return json.loads(record.read_text(encoding="utf-8")) == {"inputs": inputs, "model": sha256(output)}
 
 
 def _keep_or_clear(run_dir: Path, inputs: dict) -> None:

@@ -47,6 +47,16 @@ def test_changes_from_the_command_line_win():
     assert "optimization.max_epoch=2" in overrides(experiment.settings, ("finetune", "flea"))
 
 
+def test_keys_that_are_named_in_the_documentation_can_be_changed(tmp_path, monkeypatch):
+    changes = ["clusters=100", "p_tapt.clusters=64", "encoder=", "manifest=m.py"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.py").write_text("")
+    experiment = read_experiment(EXAMPLES / "iemocap/table1.yaml", changes)
+    assert (experiment.clusters, experiment.p_tapt.clusters, experiment.encoder) == ([100], [64], "")
+    assert (experiment.examined.layer, experiment.examined.clusters) == (9, 100)
+    assert experiment.manifest == str(tmp_path / "m.py")
+
+
 def test_a_models_own_settings_win_over_those_of_its_kind():
     settings = read_experiment(EXAMPLES / "demo/experiment.yaml").settings
     assert "optimization.max_update=300" in overrides(settings, ("pretrain", "tapt_pretrain"))
@@ -94,7 +104,11 @@ FULL = "name: x\nmanifest: m.py\nconfig_dir: .\nlayers: 1\nclusters: 2\n"
         (FULL + "protocol: innner", "innner"),
         (FULL + "systems: [tapt, hubert]", "systems: 'hubert' is unknown"),
         (FULL + "systems: [p_tapt]", "system p_tapt starts from wav2vec 2.0"),
-        (FULL + "examined: {layer: 3}", "examined.layer is 3, expected one of .1."),
+        (FULL + "systems: [tapt, tapt]", "systems is .*, expected one or more, each once"),
+        (FULL + "poolings: []", "poolings is .., expected one or more"),
+        (FULL + "folds: [Ses01, Ses01]", "folds is .*, expected one or more, each once"),
+        (FULL + "p_tapt: {clusters: [64, 64]}", "p_tapt.clusters is"),
+        (FULL + "first_units: {layer: 0}", "first_units.layer is 0"),
         (FULL + "base: 3", "base is 3"),
         (FULL + "settings: {finetune: {optimization.max_epochs: 3}}", "optimization.max_epochs: .* has no such key"),
         (FULL + "settings: {pretrain: {model: {encoder_layers: 2}}}", "give one value for each key"),

@@ -62,6 +62,25 @@ def test_p_tapt_says_where_its_labels_come_from():
     assert made.sources["wav2vec_v1"].model == "/w/v1.pt"
 
 
+def test_a_papers_own_settings_are_changed_only_by_name():
+    """EmoDB's settings for fine-tuning say lr, epochs and crops; SUPERB's paper does as well."""
+    changes = ["systems=[superb]", "settings.superb.optimization.max_update=9", "settings.finetune.model.dropout=0.3"]
+    plan = read_experiment(EXAMPLES / "emodb/experiment.yaml", changes)
+    made = method(plan, Weights())
+    values = merged_config(made, "superb", Path(plan.config_dir))
+    assert (values["optimization.lr"], values["task.max_seconds"], values["optimization.max_epoch"]) == ([1e-4], 0.0, 0)
+    assert values["optimization.max_update"] == 9 and values["model.dropout"] == 0.3
+    assert made.models.keys() == {"tapt_pretrain", "superb"}  # nothing that the row does not stand on
+
+
+def test_the_note_says_who_was_heard():
+    _, made = table1("protocol=oracle", "systems=[p_tapt]")
+    assert "read the tested speakers too" in made.systems[0]["note"] and "training part" not in made.systems[0]["note"]
+    _, made = table1("systems=[p_tapt]", weights=Weights("/w/h.pt", "/w/km.bin", "/w/w.pt", "/w/v1.pt"))
+    assert "not known" in made.systems[0]["note"]
+    assert made.models.keys() == {"p_tapt_pretrain", "p_tapt"} and made.sources.keys() == {"wav2vec_v1"}
+
+
 def test_from_scratch_the_first_model_takes_the_encoders_place():
     plan = read_experiment(EXAMPLES / "demo/experiment.yaml")
     made = method(plan, Weights())

@@ -102,14 +102,12 @@ def test_a_changed_setting_runs_only_what_it_touches(corpus, output):
     assert steps == {f"Ses03/seed1/{name}" for name in (mean, f"evaluate_{mean}", "explain")} | {"report"}
 
 
-def test_another_seed_and_cell_share_what_there_is(corpus, output):
+def test_another_seed_and_cell_train_nothing_again(corpus, output):
+    """The features that new label sets need are made again; models of the same inputs stay."""
+    before = {path: path.stat().st_mtime_ns for path in output.glob("models/Ses03/seed1/*/model.pt")}
     steps, printed = run(corpus, output, "seeds=[1,2]", "systems=[tapt,flea]", "poolings=[attention]", "clusters=[8,4]")
-    assert {step for step in steps if step.startswith("Ses03/seed1")} == {
-        f"Ses03/seed1/{name}"
-        for name in ("extract_tapt_ssl", "kmeans_tapt_l2_km4", "label_tapt_l2_km4_ssl", "align_l2_k4",
-                     "flea_l2_k4_attention", "evaluate_flea_l2_k4_attention", "score_units_tapt_l2_km4")
-    }  # fmt: skip
-    assert "Ses03/any/extract_first_ssl" in steps and "Ses03/seed2/tapt" in steps
+    assert len(before) == 5 and before == {path: path.stat().st_mtime_ns for path in before}
+    assert {"Ses03/seed1/flea_l2_k4_attention", "Ses03/seed2/tapt", "Ses03/seed2/flea_l2_k8_attention"} <= steps
     rows = [row for row in json.loads((output / "results.json").read_text()) if row["system"] == "tapt"]
     assert [(row["fold"], row.get("seed")) for row in rows][:2] == [("Ses03", 1), ("Ses03", 2)]
     first, second = (output / f"results/Ses03/seed{seed}/tapt/predictions.tsv" for seed in (1, 2))
@@ -138,6 +136,14 @@ def test_a_pretrained_encoder_takes_the_place_of_the_first_model(corpus, output,
     assert len((tmp_path / "run/units/Ses03/any/first/dict.km.txt").read_text().splitlines()) == 8
     inputs = json.loads((tmp_path / "run/models/Ses03/seed1/align_l2_k8/run/inputs.json").read_text())
     assert any(str(hugging_face_folder) in setting for setting in inputs["settings"])
+
+
+def test_a_layer_that_the_encoder_lacks_is_said_before_anything_runs(corpus, tmp_path, hugging_face_folder):
+    where = [f"encoder={hugging_face_folder}", f"first_units.kmeans={hugging_face_folder}", "first_units.layer=3"]
+    process = start(corpus, tmp_path / "run", *where, "layers=[2,9]")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and "error: layers: 9, but" in errors and "has layers 1 to 3" in errors
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_fold_and_a_missing_corpus_are_said_in_one_line(corpus, output):

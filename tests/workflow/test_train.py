@@ -1,12 +1,14 @@
 """`flea train`: fairseq in its own process; what is kept, what is cleared, and what an error says."""
 
+import json
+
 import pytest
 from fairseq_runs import ROOT
 from support import TINY_CONV
 
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.checkpoints import load_tensors
-from flea_fairseq.workflow.train import _keep_or_clear, train
+from flea_fairseq.workflow.train import _is_finished, _keep_or_clear, train
 
 
 def settings(updates: int) -> list[str]:
@@ -22,6 +24,15 @@ def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
     content = load_tensors(tmp_path / "model.pt")
     assert "last_optimizer_state" not in content and content["cfg"]["model"]["encoder_embed_dim"] == 16
     assert not list((tmp_path / "run").glob("*.pt")) and (tmp_path / "run/train.log").exists()
+    written = (tmp_path / "model.pt").stat().st_mtime_ns
+    again = dict(labels=fold_folder, label_sets=["km50"], settings=settings(2))
+    train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run", **again)
+    assert (tmp_path / "model.pt").stat().st_mtime_ns == written  # of the same inputs: kept
+    record, damaged = json.loads((tmp_path / "run/inputs.json").read_text()), tmp_path / "damaged.pt"
+    assert _is_finished(tmp_path / "run", record, tmp_path / "model.pt")
+    damaged.write_bytes((tmp_path / "model.pt").read_bytes()[:-1])
+    assert not _is_finished(tmp_path / "run", record, damaged)
+    assert not _is_finished(tmp_path / "run", {**record, "settings": ["other"]}, tmp_path / "model.pt")
 
 
 def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):

@@ -104,7 +104,7 @@ def test_a_changed_setting_runs_only_what_it_touches(corpus, output):
 
 def test_another_seed_and_cell_train_nothing_again(corpus, output):
     """The features that new label sets need are made again; models of the same inputs stay."""
-    before = {path: path.stat().st_mtime_ns for path in output.glob("models/Ses03/seed1/*/model.pt")}
+    before = {path: path.stat().st_mtime_ns for path in output.glob("models/Ses03/seed1/*/run/train.log")}
     steps, printed = run(corpus, output, "seeds=[1,2]", "systems=[tapt,flea]", "poolings=[attention]", "clusters=[8,4]")
     assert len(before) == 5 and before == {path: path.stat().st_mtime_ns for path in before}
     assert {"Ses03/seed1/flea_l2_k4_attention", "Ses03/seed2/tapt", "Ses03/seed2/flea_l2_k8_attention"} <= steps

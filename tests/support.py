@@ -81,3 +81,13 @@ def write_full_iemocap(root: Path) -> Path:
     for session, members in turns.items():
         write_dialog(root, session, f"Ses0{session}F_impro01", dialog(*members))
     return root
+
+
+def write_features(folder, split, shard, shards, lengths, utterances, source) -> Path:
+    """Write one shard of feature files, utterance by utterance; gives the path of its `.npy`."""
+    from flea_fairseq.clustering.features import writing_features
+
+    with writing_features(folder, split, shard, shards, lengths, source) as write:
+        for frames in utterances:
+            write(frames)
+    return Path(folder) / f"{split}_{shard}_{shards}.npy"

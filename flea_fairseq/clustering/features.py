@@ -1,7 +1,7 @@
 """fairseq's feature files: `{split}_{shard}_{shards}.npy` and `.len`, and a `.json` that says whose they are."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,22 +68,6 @@ def shard_range(total: int, shard: int, shards: int) -> range:
             f"shard {shard} of {shards}: expected 0 to {shards - 1}, and no more shards than the {total} utterances"
         )
     return range(round(total / shards * shard), round(total / shards * (shard + 1)))
-
-
-def write_features(
-    folder: str | Path,
-    split: str,
-    shard: int,
-    shards: int,
-    lengths: Sequence[int],
-    utterances: Iterable[np.ndarray],
-    source: Source,
-) -> Path:
-    """Write one shard, utterance by utterance, and return the path of its `.npy`; see `writing_features`."""
-    with writing_features(folder, split, shard, shards, lengths, source) as write:
-        for frames in utterances:
-            write(frames)
-    return _path(folder, split, shard, shards)
 
 
 @contextmanager

@@ -41,6 +41,10 @@ class Corpus:
         """The emotions that occur, sorted: the classes and their order."""
         return sorted({utterance.emotion for utterance in self.utterances})
 
+    def speakers(self) -> dict[str, str]:
+        """Who speaks each utterance, by its id."""
+        return {utterance.id: utterance.speaker for utterance in self.utterances}
+
 
 COLUMNS = tuple(field.name for field in fields(Utterance))
 

@@ -28,11 +28,11 @@ def identical_audio(corpus: Corpus) -> Identical:
     """
     lengths = Counter(utterance.frames for utterance in corpus.utterances)
     candidates = [utterance for utterance in corpus.utterances if lengths[utterance.frames] > 1]
-    groups: dict[tuple[int, str], list[Utterance]] = {}
+    groups: dict[str, list[Utterance]] = {}
     for utterance in tqdm(candidates, desc="compare", unit="file", disable=None):
         path = corpus.root / utterance.path
         try:
-            groups.setdefault((utterance.frames, sha256(path)), []).append(utterance)
+            groups.setdefault(sha256(path), []).append(utterance)
         except OSError as error:
             raise CorpusError(
                 f"{path}: cannot be read ({error.strerror}); write corpus.tsv again with the corpus's manifest script"

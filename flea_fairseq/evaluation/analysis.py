@@ -20,6 +20,7 @@ from flea_fairseq.evaluation.analysis_figures import (
 )
 from flea_fairseq.evaluation.curves import Curves, read_curves
 from flea_fairseq.evaluation.results import AGAIN, UNSEEDED, of_this_run, seed_folder
+from flea_fairseq.evaluation.score_units import MEASURES
 
 EXAMPLES = 4  # utterances that attention helped, and as many that it hurt
 UNITS_FILE = re.compile(r"(?P<source>.+?)(_l(?P<layer>\d+))?_km\d*")
@@ -90,7 +91,7 @@ def clusters(found: Sequence[dict]) -> list[dict]:
         for target in ("emotion", "speaker"):
             row[target] = {
                 measure: {kind: _mean([of[target][measure][kind] for of in sets]) for kind in ("value", "chance")}
-                for measure in ("purity", "cluster_purity", "pnmi")
+                for measure in MEASURES
             }
         rows.append(row)
     return sorted(rows, key=lambda row: (row["source"], row["layer"], row["clusters"]))

@@ -9,7 +9,7 @@ import numpy as np
 from flea_fairseq.errors import CorpusError
 from flea_fairseq.evaluation.estimates import estimates
 from flea_fairseq.evaluation.predictions import read_predictions
-from flea_fairseq.evaluation.results import UNSEEDED, Fold, System, describe_difference, read_run, read_system
+from flea_fairseq.evaluation.results import UNSEEDED, Fold, System, describe_difference, places, read_run, read_system
 from flea_fairseq.evaluation.statistics import ALPHA, MEASURES
 from flea_fairseq.evaluation.tables import aligned, p_value, percent
 
@@ -99,8 +99,7 @@ def _in_order(side: Side, folds: Sequence[Fold]) -> System:
     """A side's system with its predictions in the order of the folds' utterances."""
     predicted = []
     for fold, own, rows in zip(folds, side.folds, side.system.predicted):
-        place = {id_: i for i, id_ in enumerate(own.ids)}
-        predicted.append(rows[:, [place[id_] for id_ in fold.ids]])
+        predicted.append(rows[:, places(fold.ids, own.ids)])
     return System(side.system.facts, side.system.seeds, tuple(predicted))
 
 

@@ -74,7 +74,7 @@ def read_run(folder: Path) -> Run:
             f"reference {facts.get('reference')}; expected one or more and a system of them; run the experiment again"
         )
     classes = tuple(read_dictionary(folder / "folds" / facts["folds"][0] / "dict.emo.txt"))
-    speakers = {utterance.id: utterance.speaker for utterance in read_corpus(folder / "corpus.tsv").utterances}
+    speakers = read_corpus(folder / "corpus.tsv").speakers()
     folds = tuple(_read_fold(folder, name, facts["protocol"], classes, speakers) for name in facts["folds"])
     return Run(folder, facts, classes, folds)
 
@@ -97,6 +97,12 @@ def of_this_run(run: Path, facts: dict, paths: Iterable[Path]) -> list[Path]:
 def seed_folder(seed: int | str) -> str:
     """The name of a seed's folder: seed1, or any."""
     return UNSEEDED if seed == UNSEEDED else f"seed{seed}"
+
+
+def places(wanted: Sequence[str], among: Sequence[str]) -> list[int]:
+    """Where each of the wanted utterances stands among others."""
+    at = {id_: i for i, id_ in enumerate(among)}
+    return [at[id_] for id_ in wanted]
 
 
 def describe_difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
@@ -140,5 +146,4 @@ def _read_predicted(run: Run, fold: Fold, seed: str, system: str) -> np.ndarray:
     truth = dict(zip(fold.ids, (run.classes[i] for i in fold.truth)))
     if different := describe_difference(dict(zip(predictions.ids, predictions.truth)), truth):
         raise CorpusError(f"{path}: not the fold's test.tsv with its labels: {different}; run flea evaluate again")
-    place = {id_: i for i, id_ in enumerate(predictions.ids)}
-    return predictions.probabilities.argmax(1)[[place[id_] for id_ in fold.ids]]
+    return predictions.probabilities.argmax(1)[places(fold.ids, predictions.ids)]

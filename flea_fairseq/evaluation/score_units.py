@@ -74,7 +74,7 @@ def _beside_chance(value: float, chance: Sequence[float]) -> dict:
 
 
 def _speakers(corpus: Path, ids: Sequence[str]) -> list[str]:
-    speakers = {utterance.id: utterance.speaker for utterance in read_corpus(corpus).utterances}
+    speakers = read_corpus(corpus).speakers()
     if missing := [id_ for id_ in ids if id_ not in speakers]:
         raise CorpusError(
             f"{corpus}: lacks {len(missing)} of the split's {len(ids)} utterances, such as {missing[0]!r}; "

@@ -19,7 +19,7 @@ from flea_fairseq.models.warm_start import check_shape, freeze_cnn, make_safe
 logger = logging.getLogger(__name__)
 
 FIXED = {"target_glu": False, "mask_selection": "static", "mask_channel_selection": "static",
-               "no_mask_overlap": False, "no_mask_channel_overlap": False}  # fmt: skip
+         "no_mask_overlap": False, "no_mask_channel_overlap": False}  # fmt: skip
 
 
 @dataclass

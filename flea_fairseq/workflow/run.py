@@ -16,7 +16,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from flea_fairseq.data.files import write_text
+from flea_fairseq.data.files import read_json, write_text
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.workflow.estimate import estimate
 from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
@@ -32,8 +32,8 @@ def run(
 ) -> Path:
     """Run an experiment.yaml on the corpus in the folder `corpus`; everything it makes is in `output`.
 
-    cores: steps that do not need each other run side by side; changes: `key=value` in place of the file's. Steps whose
-    inputs and settings are as they were are not run again. dry_run: read and split the corpus, print what would be run
+    cores: steps that do not need each other run side by side; changes: `key=value` in place of the file's. No model of
+    the same inputs and settings is trained again. dry_run: read and split the corpus, print what would be run
     and what it would cost, and download nothing. Returns the path of results.json.
     Raises ExperimentError naming the failed step, with the end of its log.
     """
@@ -108,15 +108,15 @@ def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict:
 
 def weights(plan: Experiment, download: bool) -> Weights:
     """The pretrained files that the experiment's systems start from."""
-    trained = set(plan.systems) - {"baseline"}
-    wav2vec = trained & set(WAV2VEC_SYSTEMS)
-    names = (
-        plan.encoder if trained - wav2vec or "p_tapt" in wav2vec else "",
-        plan.first_units.kmeans if trained - wav2vec or "p_tapt" in wav2vec else "",
-        plan.wav2vec if wav2vec else "",
-        plan.p_tapt.wav2vec_v1 if "p_tapt" in wav2vec else "",
+    systems = set(plan.systems)
+    hubert = systems - {"baseline", "v_ft", "w2v_tapt"}  # P-TAPT too: 1b's clusters are its labels
+    needed = (
+        (plan.encoder, hubert),
+        (plan.first_units.kmeans, hubert),
+        (plan.wav2vec, systems & set(WAV2VEC_SYSTEMS)),
+        (plan.p_tapt.wav2vec_v1, systems & {"p_tapt"}),
     )
-    return Weights(*(weights_path(name, download) for name in names))
+    return Weights(*(weights_path(name if by else "", download) for name, by in needed))
 
 
 def weights_path(name: str, download: bool) -> str:
@@ -153,9 +153,10 @@ def check_poolings(plan: Experiment) -> None:
 
 def refuse_other_split(plan: Experiment, output: Path) -> None:
     """Raise ExperimentError where a dry run, which splits the corpus, would replace the folds of a run."""
-    if not (output / "run.json").exists():
+    path = output / "run.json"
+    if not path.exists():
         return
-    before = json.loads((output / "run.json").read_text(encoding="utf-8"))["experiment"]
+    before = read_json(path, ("experiment",), "name another --output")["experiment"]
     for name in ("protocol", "n_folds", "split_seed", "transductive"):
         if before.get(name) != getattr(plan, name):
             raise ExperimentError(

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from support import write_features
 
-from flea_fairseq.clustering.features import Source, read_features, shard_range, write_features
+from flea_fairseq.clustering.features import Source, read_features, shard_range
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.data.manifest import read_units, write_units
 from flea_fairseq.errors import ExperimentError, FormatError

@@ -7,9 +7,10 @@ import pytest
 import soundfile
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_argmin_min
+from support import write_features
 
 from flea_fairseq.clustering.extract import mfcc_features
-from flea_fairseq.clustering.features import Source, write_features
+from flea_fairseq.clustering.features import Source
 from flea_fairseq.clustering.kmeans import KMeansModel, kmeans, read_kmeans, write_kmeans
 from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 

@@ -3,8 +3,9 @@ import re
 import numpy as np
 import pytest
 from fairseq.data import Dictionary
+from support import write_features
 
-from flea_fairseq.clustering.features import Source, write_features
+from flea_fairseq.clustering.features import Source
 from flea_fairseq.clustering.kmeans import KMeansModel, write_kmeans
 from flea_fairseq.clustering.label import check_units, label
 from flea_fairseq.data.audio import frame_count

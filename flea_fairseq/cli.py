@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from flea_fairseq import __version__
+from flea_fairseq.allocator import keep_freed_memory
 from flea_fairseq.errors import FleaError
 
 PATH = click.Path(path_type=Path)
@@ -119,6 +120,42 @@ def label(features, split, manifest, model, output, shards, extension) -> None:
     from flea_fairseq.clustering.label import label
 
     label(features, split, manifest, model, output, shards, extension)
+
+
+@verb("cluster", "fold/ssl.tsv fold/test.tsv units --checkpoint tapt.pt --layer 6 --layer 9 --clusters 50")
+@click.argument("manifests", type=PATH, nargs=-1, required=True)
+@click.argument("output", type=PATH)
+@click.option("--checkpoint", type=PATH, help="fairseq .pt (also our own) or Hugging Face folder.")
+@click.option("--layer", "layers", type=click.IntRange(min=1), multiple=True, help="Transformer layer, from 1.")
+@click.option("--mfcc", is_flag=True, help="39-dimensional MFCC instead of a model.")
+@click.option("--clusters", type=click.IntRange(min=1), multiple=True, help="K; several give several label sets.")
+@click.option("--kmeans", "kmeans_model", type=PATH, help="Assign with this model instead of fitting one.")
+@click.option(
+    "--max-frames",
+    type=click.IntRange(min=1),
+    help="Fit on utterances drawn at random that make so many frames.  [default: as many as fit 2 GiB: 2^31 / "
+    "(4 bytes x dimensions x layers), 699,050 for one layer of 768, 3.9 hours of speech]",
+)
+@click.option("--seed", type=int, default=1)
+@click.option("--restarts", type=click.IntRange(min=1), default=1, help="Keep the best of so many.")
+@click.option("--iterations", type=click.IntRange(min=1), default=50)
+@click.option(
+    "--batch-seconds",
+    type=click.FloatRange(min=0),
+    help="Encode so much audio at once; labels are the same.  [default: 120 on a GPU; one by one on a CPU]",
+)
+@click.option(
+    "--bf16", is_flag=True, help="Encode in half precision: faster on hardware made for it, some labels differ."
+)
+def cluster(
+    manifests, output, checkpoint, layers, mfcc, clusters, kmeans_model, max_frames, seed, restarts, iterations,
+    batch_seconds, bf16,
+) -> None:  # fmt: skip
+    """Label recordings without storing frames: fit on the first of MANIFESTS, assign all, write OUTPUT/l<layer>."""
+    from flea_fairseq.clustering.cluster import cluster
+
+    how = {"seed": seed, "restarts": restarts, "iterations": iterations, "batch_seconds": batch_seconds, "bf16": bf16}
+    cluster(manifests, output, checkpoint, layers, mfcc, clusters, kmeans_model, max_frames, **how)
 
 
 @verb(
@@ -263,6 +300,7 @@ def main() -> None:
     """Entry point of `flea`."""
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was started is ended too
         signal.signal(number, lambda received, _: sys.exit(128 + received))
+    keep_freed_memory()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|fairseq")
     warnings.filterwarnings("ignore", category=SyntaxWarning)
     flea(prog_name="flea")

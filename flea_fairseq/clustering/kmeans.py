@@ -15,6 +15,7 @@ from flea_fairseq.data.files import replacing
 from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 
 CHUNK = 16384  # frames assigned at once: with 500 clusters, 65 MB of distances
+TOLERANCE = 1e-4  # measured by examples/benchmarks/kmeans.py
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,16 @@ class KMeansModel:
         chunks = (frames[start : start + CHUNK].astype(np.float64) for start in range(0, len(frames), CHUNK))
         return np.concatenate([(squares - 2 * chunk @ centroids.T).argmin(1) for chunk in chunks])
 
+    def squared_distances(self, frames: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Of each frame to the centroid of its unit, in double precision: (T, D), (T,) -> (T,)."""
+        centroids = self.centroids.astype(np.float64)
+        starts = range(0, len(frames), CHUNK)
+        apart = (frames[start : start + CHUNK] - centroids[units[start : start + CHUNK]] for start in starts)
+        return np.concatenate([np.einsum("td,td->t", chunk, chunk) for chunk in apart])
+
     def inertia(self, frames: np.ndarray) -> float:
-        """The mean squared distance of the frames to their centroid, in double precision: (T, D) -> number."""
-        total = 0.0
-        for start in range(0, len(frames), CHUNK):
-            chunk = frames[start : start + CHUNK]
-            total += np.square(chunk.astype(np.float64) - self.centroids[self.assign(chunk)]).sum()
-        return float(total / len(frames))
+        """The mean squared distance of the frames to their centroid: (T, D) -> number."""
+        return float(self.squared_distances(frames, self.assign(frames)).mean())
 
 
 def kmeans(
@@ -77,21 +81,38 @@ def kmeans(
         raise ExperimentError("kmeans: faiss sees no GPU; install faiss-gpu, or leave out --gpu")
     content = read_features(features, split, shards)
     frames = _sample(content, max_frames, seed)
-    if clusters > len(frames):
-        raise ExperimentError(f"{features}: {clusters} clusters, but only {len(frames)} frames to fit them on")
-    if not np.isfinite(frames.sum(dtype=np.float64)):
-        raise FormatError(f"{features}: {split} holds frames that are not finite numbers; extract them again")
-    settings = {"clusters": clusters, "seed": seed, "restarts": restarts, "iterations": iterations}
-    known = {"source": content.source.name, "layer": content.source.layer} if content.source else {"source": "unknown"}
-    with tqdm(total=restarts * iterations, desc="kmeans", unit="iteration", disable=None) as bar:
-        fits = [_fit(frames, clusters, seed + restart, iterations, gpu, bar) for restart in range(restarts)]
-    inertias = [KMeansModel(centroids, {}).inertia(frames) for centroids in fits]
-    best = int(np.argmin(inertias))
-    size = {"dim": frames.shape[1], "frames": len(frames)}
-    metadata = {**known, **settings, **size, "inertia": inertias[best], "faiss": faiss.__version__}
-    model = KMeansModel(fits[best], metadata)
+    model = fit_kmeans(frames, clusters, content.source, f"{features}: {split}", seed, restarts, iterations, gpu)
     write_kmeans(output, model)
     return model
+
+
+def fit_kmeans(
+    frames: np.ndarray,
+    clusters: int,
+    source: Source | None,
+    where: str,
+    seed: int = 1,
+    restarts: int = 1,
+    iterations: int = 50,
+    gpu: bool = False,
+) -> KMeansModel:
+    """Fit k-means: (T, D) float32 -> K centroids; of several restarts the one with the lowest inertia.
+
+    source: what made the frames, kept as metadata; where: names the frames in messages. Raises ExperimentError for
+    more clusters than frames, FormatError for frames that are not finite.
+    """
+    if clusters > len(frames):
+        raise ExperimentError(f"{where}: {clusters} clusters, but only {len(frames)} frames to fit them on")
+    if not np.isfinite(frames.sum(dtype=np.float64)):
+        raise FormatError(f"{where}: holds frames that are not finite numbers; extract them again")
+    settings = {"clusters": clusters, "seed": seed, "restarts": restarts, "iterations": iterations}
+    known = {"source": source.name, "layer": source.layer} if source else {"source": "unknown"}
+    with tqdm(total=restarts * iterations, desc="kmeans", unit="iteration", disable=None) as bar:
+        fits = [_fit(frames, clusters, seed + restart, iterations, gpu, bar) for restart in range(restarts)]
+    centroids, inertia = min(fits, key=lambda fit: fit[1])
+    size = {"dim": frames.shape[1], "frames": len(frames)}
+    metadata = {**known, **settings, **size, "inertia": inertia, "faiss": faiss.__version__}
+    return KMeansModel(centroids, metadata)
 
 
 def write_kmeans(path: str | Path, model: KMeansModel) -> None:
@@ -130,10 +151,13 @@ def _sample(features: Features, max_frames: int | None, seed: int) -> np.ndarray
     return features.frames(np.sort(rows))
 
 
-def _fit(frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: bool, bar: tqdm) -> np.ndarray:
-    """Lloyd's algorithm from a k-means++ start, until nothing moves or for `iterations`: (T, D) -> (K, D).
+def _fit(
+    frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: bool, bar: tqdm
+) -> tuple[np.ndarray, float]:
+    """Lloyd's algorithm from a k-means++ start: (T, D) -> (K, D) and the inertia; every unit is used if it can be.
 
-    One iteration a call, which gives the same bits as all in one, for the progress bar and for stopping early.
+    It ends after `iterations`, or before, when one of them gains less than the TOLERANCE-th part of the inertia. One
+    iteration a call, which gives the same bits as all in one, for the progress bar and for stopping early.
     """
     step = faiss.Kmeans(
         frames.shape[1],
@@ -143,14 +167,36 @@ def _fit(frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: boo
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
         max_points_per_centroid=2**31 - 1,  # no sampling, and no warning about few points
         min_points_per_centroid=1,
+        check_input_data_for_NaNs=False,  # done before, once
         gpu=gpu,
     )
-    centroids = None
+    centroids, before = None, np.inf
     for iteration in range(iterations):
-        step.train(frames, init_centroids=centroids)
+        inertia = step.train(frames, init_centroids=centroids)  # that of the centroids before this iteration
+        centroids = step.centroids
         bar.update()
-        if centroids is not None and np.array_equal(step.centroids, centroids):
+        if inertia >= (1 - TOLERANCE) * before:
             bar.update(iterations - iteration - 1)
             break
-        centroids = step.centroids
-    return centroids
+        before = inertia
+    return _with_all_used(frames, centroids)
+
+
+def _with_all_used(frames: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, float]:
+    """Move centroids that no frame is near to onto the frames farthest from theirs, while that lowers the inertia.
+
+    Returns the centroids (K, D) and the inertia. A unit stays unused only where fewer frames differ than there are
+    units.
+    """
+    one = np.zeros(len(frames), np.int64)
+    while True:
+        model = KMeansModel(centroids, {})
+        units = model.assign(frames)
+        distances = model.squared_distances(frames, units)
+        unused = np.setdiff1d(np.arange(model.clusters), units)
+        if not len(unused) or not distances.any():
+            return centroids, float(distances.mean())
+        centroids = centroids.copy()
+        for unit in unused:
+            centroids[unit] = frames[distances.argmax()]
+            distances = np.minimum(distances, KMeansModel(centroids[unit][None], {}).squared_distances(frames, one))

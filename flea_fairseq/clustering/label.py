@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from flea_fairseq.clustering.features import Features, read_features
+from flea_fairseq.clustering.features import Source, read_features
 from flea_fairseq.clustering.kmeans import KMeansModel, read_kmeans
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.data.manifest import read_manifest, read_units, write_dictionary, write_units
@@ -24,12 +24,17 @@ def label(
     """
     frames = read_features(features, split, shards)
     clustering = read_kmeans(model)
-    _check_model(features, frames, model, clustering)
+    check_model(features, frames.dim, frames.source, model, clustering)
     _check_lengths(features, frames.places, frames.lengths.tolist(), manifest)
     bar = tqdm(frames.utterances(), total=len(frames.lengths), desc="label", unit="utterance", disable=None)
-    units = [clustering.assign(utterance) for utterance in bar]
-    write_dictionary(Path(output) / f"dict.{extension}.txt", map(str, range(clustering.clusters)))
-    path = Path(output) / f"{split}.{extension}"
+    units = map(clustering.assign, bar)
+    return write_label_set(output, split, extension, clustering.clusters, units)
+
+
+def write_label_set(folder: Path, split: str, extension: str, clusters: int, units: Iterable[np.ndarray]) -> Path:
+    """Write each utterance's units, (T,), to `{folder}/{split}.{extension}` (returned), and their dictionary."""
+    write_dictionary(Path(folder) / f"dict.{extension}.txt", map(str, range(clusters)))
+    path = Path(folder) / f"{split}.{extension}"
     write_units(path, units)
     return path
 
@@ -50,15 +55,16 @@ def check_units(path: Path, manifest: Path, clusters: int) -> list[np.ndarray]:
     return units
 
 
-def _check_model(features: Path, frames: Features, path: Path, model: KMeansModel) -> None:
-    if model.dim != frames.dim:
+def check_model(frames: Path, dim: int, source: Source | None, path: Path, model: KMeansModel) -> None:
+    """Raise FormatError where the model at `path` was fitted on other frames than these, of `dim` and `source`."""
+    if model.dim != dim:
         raise FormatError(
-            f"{features}: {frames.dim}-dimensional frames, but {path} was fitted on {model.dim} dimensions; "
+            f"{frames}: {dim}-dimensional frames, but {path} was fitted on {model.dim} dimensions; "
             "fit a model on these features with flea kmeans"
         )
-    if model.source and frames.source and model.source != frames.source:
+    if model.source and source and model.source != source:
         raise FormatError(
-            f"{features}: frames of {frames.source}, but {path} was fitted on {model.source}; "
+            f"{frames}: frames of {source}, but {path} was fitted on {model.source}; "
             "fit a model on these features with flea kmeans"
         )
 

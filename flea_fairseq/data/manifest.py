@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from flea_fairseq.data.files import write_text
+from flea_fairseq.data.files import replacing, write_text
 from flea_fairseq.errors import FormatError
 
 FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's Dictionary adds these by itself
@@ -76,8 +76,9 @@ def read_units(path: str | Path) -> list[np.ndarray]:
 
 def write_units(path: str | Path, units: Iterable[np.ndarray]) -> None:
     """Write a `.km`: a line for each utterance, its units (frames,) parted by spaces. Raises FormatError."""
-    rows = [_checked_units(f"{path}:{number}", np.asarray(row)) for number, row in enumerate(units, start=1)]
-    write_text(path, _joined([" ".join(map(str, row.tolist())) for row in rows]))
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        for number, row in enumerate(units, start=1):
+            file.write(" ".join(map(str, _checked_units(f"{path}:{number}", np.asarray(row)).tolist())) + "\n")
 
 
 def read_dictionary(path: str | Path) -> list[str]:

@@ -11,6 +11,7 @@ from flea_fairseq.data.manifest import utterance_id
 from flea_fairseq.evaluation.predictions import Predictions, write_predictions
 from flea_fairseq.evaluation.splits import read_split, read_utterance
 from flea_fairseq.models.checkpoints import load_classifier
+from flea_fairseq.models.device import on_best_device
 from flea_fairseq.models.encoder import layer_normalised
 
 
@@ -29,11 +30,6 @@ def evaluate(checkpoint: Path, manifest: Path, output: Path) -> Predictions:
     predictions = Predictions(ids, tuple(truth), tuple(model.classes), np.stack(rows))
     write_predictions(output, predictions)
     return predictions
-
-
-def on_best_device(model: torch.nn.Module) -> torch.nn.Module:
-    """Move a model to the GPU if there is one."""
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def classify(model: torch.nn.Module, path: Path) -> dict[str, Tensor]:

@@ -14,11 +14,12 @@ from flea_fairseq.data.audio import HOP_SAMPLES
 from flea_fairseq.data.files import write_text
 from flea_fairseq.data.manifest import utterance_id
 from flea_fairseq.errors import CheckpointError, CorpusError
-from flea_fairseq.evaluation.evaluate import classify, on_best_device
+from flea_fairseq.evaluation.evaluate import classify
 from flea_fairseq.evaluation.predictions import Predictions, read_predictions
 from flea_fairseq.evaluation.results import describe_difference
 from flea_fairseq.evaluation.splits import read_split, read_utterance
 from flea_fairseq.models.checkpoints import load_classifier
+from flea_fairseq.models.device import on_best_device
 
 TOLERANCE = 0.02  # between devices, of a probability
 

@@ -168,8 +168,9 @@ def log_rms(waveform: np.ndarray) -> np.ndarray:
 
 def attention_weights(checkpoint: Path, paths: Sequence[Path]) -> list[np.ndarray]:
     """The classifier's frame weights of each whole utterance: (T,)."""
-    from flea_fairseq.evaluation.evaluate import classify, on_best_device  # fairseq: only when there is a model
+    from flea_fairseq.evaluation.evaluate import classify  # fairseq: only when there is a model
     from flea_fairseq.models.checkpoints import load_classifier
+    from flea_fairseq.models.device import on_best_device
 
     model = on_best_device(load_classifier(checkpoint))
     return [

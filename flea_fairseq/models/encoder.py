@@ -157,20 +157,21 @@ class Encoder(nn.Module):
         return x, frames
 
     def hidden_states(
-        self, source: Tensor, lengths: Tensor | None = None, mask: Mask | None = None
+        self, source: Tensor, lengths: Tensor | None = None, mask: Mask | None = None, last: int | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Encode waveforms and keep every layer; arguments as in `forward`.
+        """Encode waveforms and keep every layer; arguments as in `forward`; last: compute none above it (None: all).
 
-        Returns num_layers + 1 tensors (B, T, D) and the frames of each utterance (B,). The first is what the
+        Returns last + 1 tensors (B, T, D) and the frames of each utterance (B,). The first is what the
         transformer's first layer reads (positions added; normalised unless layer_norm_first); the i-th after it is
         `forward(layer=i)`, without the final norm of models with layer_norm_first. They equal transformers'
         `hidden_states`. While training, a layer that LayerDrop skips gives again what it would have read.
         """
         x, padding, frames = self._embed(source, lengths, mask)
+        last = self.num_layers if last is None else last
         with layer_inputs(self.encoder) as inputs:
-            last, _ = self.encoder(x, padding_mask=padding, layer=self.num_layers - 1)
-        states = [last]
-        for i in reversed(range(self.num_layers)):
+            top, _ = self.encoder(x, padding_mask=padding, layer=last - 1)
+        states = [top]
+        for i in reversed(range(last)):
             states.append(inputs[i].transpose(0, 1)[:, : x.size(1)] if i in inputs else states[-1])
         return states[::-1], frames
 
@@ -226,7 +227,8 @@ def transformer_config(config: EncoderConfig, regularisation: Regularisation) ->
     """fairseq's config for its TransformerEncoder of this shape."""
     values = {**config.to_dict(), **asdict(regularisation)}
     known = {field.name for field in fields(HubertConfig)}
-    return HubertConfig(label_rate=50.0, **{key: value for key, value in values.items() if key in known})
+    whole = {"required_seq_len_multiple": 1}  # fairseq pads odd lengths, and attention is then a masked one
+    return HubertConfig(label_rate=50.0, **whole, **{key: value for key, value in values.items() if key in known})
 
 
 def padding_mask(frames: Tensor, width: int) -> Tensor | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flea_fairseq.models.checkpoints import ENCODER_PARTS, Checkpoint, load_state, read_checkpoint
 from flea_fairseq.models.masking import apply_masks
+from flea_fairseq.models.precision import PRECISION_HELP, PRECISIONS, in_precision
 from flea_fairseq.models.seeding import SeededForward
 from flea_fairseq.models.warm_start import check_shape, freeze_cnn, make_safe
 
@@ -41,6 +42,7 @@ class FleaHubertConfig(HubertConfig):
             " or a linear layer a label set with K outputs, as P-TAPT has"
         },
     )
+    precision: ChoiceEnum(list(PRECISIONS)) = field(default="fp32", metadata={"help": PRECISION_HELP})
     seed: int = II("common.seed")
 
 
@@ -58,6 +60,8 @@ class FleaHubertModel(SeededForward, HubertModel):
         make_safe(cfg, FIXED)
         super().__init__(cfg, task_cfg, dictionaries)
         self.seed = cfg.seed
+        self.precision = str(cfg.precision)
+        self.encoder.required_seq_len_multiple = 1  # fairseq pads odd lengths, and attention is then a masked one
         freeze_cnn(self, cfg.feature_grad_mult)
         self.linear_heads = None
         if str(cfg.head) == "linear":
@@ -108,7 +112,7 @@ class FleaHubertModel(SeededForward, HubertModel):
         if padding_mask is not None and not bool(padding_mask.any()):
             padding_mask = None  # fairseq's crops are all of one length; without a mask, attention is faster
         self._rngs = self.generators(len(source), utterances)
-        with self.seeded():
+        with self.seeded(), in_precision(self.precision, source.device):
             if features_only:
                 return super().forward(source, target_list, padding_mask, mask, True, output_layer)
             x, targets, padding, mask_indices, penalty = self._encode(source, target_list, padding_mask, mask)

@@ -15,7 +15,7 @@ from flea_fairseq.workflow.settings import read_flat
 # HuBERT-base: "training for 100k steps takes about 9.5 hours" at 87.5 s of audio a GPU (Hsu et al. 2021, section IV-C).
 GPU_SECONDS = 9.5 * 3600 / 100_000 / 87.5  # for a second of audio, forward, backward and update
 BASE_SHAPE = {"model.encoder_layers": 12, "model.encoder_embed_dim": 768}
-ORDER = ("corpus", "folds", "extract", "kmeans", "label", "train", "evaluate", "baseline", "")  # the rest comes last
+ORDER = ("corpus", "folds", "cluster", "train", "evaluate", "baseline", "")  # the rest comes last
 TRAINED = re.compile(r"^ +output: models/([\w-]+)/seed\d+/(\w+)/model\.pt\b", re.M)
 
 

@@ -37,24 +37,27 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A feature pass: the layers of a model of the graph or of a file, or, without either, MFCC."""
+class Clustering:
+    """One pass over the audio that makes frame labels: of layers of a model (of the graph, or a file), or of MFCC.
 
-    model: str
+    A k-means of each layer and K is fitted, or the given model assigns (one layer, label set `km`).
+    """
+
+    model: str = ""
     layers: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Units:
-    """Frame labels: from which features (`source/l9`, `source/mfcc`), by k-means of our own or by the given model."""
-
-    features: str
+    clusters: tuple[int, ...] = ()
     given: str = ""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of its label sets."""
+        return tuple(f"km{k}" for k in self.clusters) or ("km",)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A training. start: a model of the graph, a path, or "" for random weights; sets: label sets it predicts."""
+    """A training. start: a model of the graph, a path, or "" for random weights; units: the folder of its labels,
+    `clustering/l9` or `clustering/mfcc`; sets: those of them that it predicts."""
 
     config: str
     settings: tuple[str, ...]
@@ -69,8 +72,7 @@ class Method:
     """models: by name; a system's key is the name of its classifier, or "baseline"."""
 
     models: dict[str, Model] = field(default_factory=dict)
-    sources: dict[str, Source] = field(default_factory=dict)
-    units: dict[str, Units] = field(default_factory=dict)
+    clusterings: dict[str, Clustering] = field(default_factory=dict)
     systems: list[dict] = field(default_factory=list)
 
     def to_dict(self) -> dict:
@@ -104,19 +106,11 @@ def _reached(made: Method) -> Method:
             model = made.models[name]
             waiting.append(model.start)
             if model.units:
-                waiting.append(made.sources[made.units[model.units].features.split("/")[0]].model)
+                waiting.append(made.clusterings[model.units.split("/")[0]].model)
     kept = {name: model for name, model in made.models.items() if name in models}
-    units = {name: made.units[name] for name in made.units if name in {model.units for model in kept.values()}}
-    used: dict[str, list[str]] = {}
-    for unit in units.values():
-        source, _, layer = unit.features.partition("/")
-        used.setdefault(source, []).append(layer)
-    sources = {
-        name: Source(source.model, tuple(layer for layer in source.layers if f"l{layer}" in used[name]))
-        for name, source in made.sources.items()
-        if name in used
-    }
-    return Method(kept, sources, units, made.systems)
+    used = {model.units.split("/")[0] for model in kept.values() if model.units}
+    clusterings = {name: clustering for name, clustering in made.clusterings.items() if name in used}
+    return Method(kept, clusterings, made.systems)
 
 
 def cell_name(layer: int, clusters: int) -> str:
@@ -125,31 +119,34 @@ def cell_name(layer: int, clusters: int) -> str:
 
 
 def _tapt(made: Method, plan: Experiment, weights: Weights) -> None:
-    """Phases 1a and 1b, and the features of 1b's layers that others cluster."""
+    """Phases 1a and 1b, and 1c: the clusters of 1b's layers."""
     if weights.encoder and not weights.kmeans:
         raise ExperimentError(
             "first_units.kmeans: a pretrained encoder needs the k-means model of its units, such as hubert-km500"
         )
-    first = (plan.first_units.layer,) if weights.encoder else ()
-    made.sources["first"] = Source(weights.encoder, first)
-    made.units["first"] = Units("first/" + (f"l{first[0]}" if first else "mfcc"), weights.kmeans)
-    sets = ("km",) if weights.kmeans else (f"km{plan.first_units.clusters}",)
+    made.clusterings["first"] = first = (
+        Clustering(weights.encoder, (plan.first_units.layer,), given=weights.kmeans)
+        if weights.encoder
+        else Clustering(clusters=(plan.first_units.clusters,))
+    )
     made.models["tapt_pretrain"] = _model(
-        plan, "pretrain", ("tapt_pretrain",), start=weights.encoder, units="first", sets=sets
+        plan, "pretrain", ("tapt_pretrain",), start=weights.encoder, units=_folder("first", first), sets=first.sets
     )
     pooled = override("model.pooling", "mean")
     made.models["tapt"] = _model(plan, "finetune", ("tapt",), pooled, start="tapt_pretrain")
-    labelled = {*plan.layers, plan.p_tapt.layer}
-    made.sources["tapt"] = Source("tapt", tuple(sorted(labelled)))
-    for layer in sorted(labelled):
-        made.units[f"tapt_l{layer}"] = Units(f"tapt/l{layer}")
+    made.clusterings["tapt"] = Clustering("tapt", tuple(sorted(plan.layers)), tuple(sorted(plan.clusters)))
+
+
+def _folder(name: str, clustering: Clustering) -> str:
+    """Where the labels of a clustering of one layer, or of MFCC, lie."""
+    return f"{name}/l{clustering.layers[0]}" if clustering.layers else f"{name}/mfcc"
 
 
 def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, k: int) -> None:
     """Phases 2 and 3 of one cell of the grid."""
     cell, start = cell_name(layer, k), weights.encoder or "tapt_pretrain"
     made.models[f"align_{cell}"] = _model(
-        plan, "pretrain", ("align",), start=start, units=f"tapt_l{layer}", sets=(f"km{k}",)
+        plan, "pretrain", ("align",), start=start, units=f"tapt/l{layer}", sets=(f"km{k}",)
     )
     for pooling in plan.poolings:
         groups = ("flea", *[name for name in (f"flea_{pooling}",) if name in BASE_CONFIG])
@@ -159,16 +156,13 @@ def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, k: int) 
 
 def _chen_rudnicky(made: Method, plan: Experiment, weights: Weights) -> None:
     """V-FT, TAPT and P-TAPT on wav2vec 2.0 (Chen and Rudnicky, 2023)."""
-    units = f"tapt_l{plan.p_tapt.layer}"
-    if weights.wav2vec_v1:
-        units = "wav2vec_v1"
-        made.sources[units] = Source(weights.wav2vec_v1, (1,))
-        made.units[units] = Units("wav2vec_v1/l1")
-    sets = tuple(f"km{k}" for k in plan.p_tapt.clusters)
+    source, layer = (weights.wav2vec_v1, 1) if weights.wav2vec_v1 else ("tapt", plan.p_tapt.layer)
+    made.clusterings["p_tapt"] = labels = Clustering(source, (layer,), tuple(plan.p_tapt.clusters))
     made.models["w2v_tapt_pretrain"] = _model(plan, "wav2vec_pretrain", ("w2v_tapt_pretrain",), start=weights.wav2vec)
     made.models["p_tapt_pretrain"] = _model(
-        plan, "pretrain", ("p_tapt_pretrain",), start=weights.wav2vec, units=units, sets=sets, system="p_tapt"
-    )
+        plan, "pretrain", ("p_tapt_pretrain",), start=weights.wav2vec, units=_folder("p_tapt", labels),
+        sets=labels.sets, system="p_tapt",
+    )  # fmt: skip
     starts = {"v_ft": weights.wav2vec, "w2v_tapt": "w2v_tapt_pretrain", "p_tapt": "p_tapt_pretrain"}
     for name, start in starts.items():
         made.models[name] = _model(plan, "finetune", ("chen_rudnicky", name), start=start, system="chen_rudnicky")

@@ -86,7 +86,7 @@ def require_snakemake() -> None:
     if sys.version_info < (3, 11):
         raise ExperimentError(
             f"the graph needs Python >= 3.11 (this is {platform.python_version()}); the single steps, "
-            "flea folds, extract, kmeans, label, train, evaluate and report, work on this one"
+            "flea folds, cluster, train, evaluate and report, work on this one"
         )
     if importlib.util.find_spec("snakemake") is None:
         raise ExperimentError("the graph needs Snakemake: pip install 'flea_fairseq[workflow]'")
@@ -172,7 +172,7 @@ def analysed(plan: Experiment, made: Method, folds: Sequence[str]) -> list[str]:
         return []
     every = [f"results/{fold}/seed{seed}" for fold in folds for seed in plan.seeds]
     cells = sorted({(model.units, model.sets[0]) for name, model in made.models.items() if name.startswith("align_")})
-    files = [f"{folder}/units/{units}_{name}.json" for folder in every for units, name in cells]
+    files = [f"{folder}/units/{units.replace('/', '_')}_{name}.json" for folder in every for units, name in cells]
     files.append(f"{every[0]}/projection.json")  # t-SNE is slow
     if {"mean", "attention"} <= set(plan.poolings):
         files += [f"results/{fold}/seed{plan.seeds[0]}/attention.json" for fold in folds]

@@ -5,7 +5,8 @@ import torch
 import torchaudio
 import transformers
 
-from flea_fairseq.clustering.extract import extract, mfcc_features
+from flea_fairseq.clustering.embedding import mfcc_features
+from flea_fairseq.clustering.extract import extract
 from flea_fairseq.clustering.features import Source, read_features
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.data.files import sha256

@@ -9,9 +9,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_argmin_min
 from support import write_features
 
-from flea_fairseq.clustering.extract import mfcc_features
+from flea_fairseq.clustering.embedding import mfcc_features
 from flea_fairseq.clustering.features import Source
-from flea_fairseq.clustering.kmeans import KMeansModel, kmeans, read_kmeans, write_kmeans
+from flea_fairseq.clustering.kmeans import KMeansModel, _with_all_used, fit_kmeans, kmeans, read_kmeans, write_kmeans
 from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 
 
@@ -78,6 +78,52 @@ def test_the_same_seed_gives_the_same_file(tmp_path, speech):
     assert content["a"] == content["b"] != content["c"]
     assert content["d"] == content["e"] != content["a"]
     assert read_kmeans(tmp_path / "d.npz").metadata["frames"] == 900
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_unit_is_used_where_frames_differ(seed):
+    """Copies of one frame and a few others: wherever the fit starts, some units find no frame at first."""
+    rng = np.random.default_rng(seed)
+    frames = np.concatenate([np.repeat(rng.standard_normal((1, 3)), 200, 0), rng.standard_normal((12, 3)) * 1e-3])
+    model = fit_kmeans(frames.astype(np.float32), 10, None, "frames", seed)
+    assert sorted(set(model.assign(frames.astype(np.float32)).tolist())) == list(range(10))
+
+
+def test_unused_centroids_move_to_the_farthest_frames():
+    frames = np.array([[0, 0], [1, 0], [10, 0], [10, 3], [10, -1]], np.float32)
+    centroids = np.array([[0.5, 0], [99, 0], [10, 0], [-99, 0]], np.float32)
+    moved, inertia = _with_all_used(frames, centroids)
+    assert moved.tolist() == [[0.5, 0], [10, 3], [10, 0], [10, -1]]
+    assert inertia == pytest.approx((0.25 + 0.25) / 5)
+
+
+@pytest.mark.parametrize(
+    ("frames", "clusters", "used"),
+    [
+        (np.full((50, 4), 0.1), 3, 1),  # all alike
+        (np.zeros((20, 2)), 20, 1),
+        (np.repeat(np.arange(10).reshape(5, 2), 20, 0), 8, 5),  # more clusters than different frames
+        (np.repeat(np.arange(10).reshape(5, 2), 20, 0), 5, 5),
+        (np.arange(18).reshape(9, 2), 9, 9),  # as many clusters as frames
+        (np.arange(18).reshape(9, 2), 1, 1),
+        (np.ones((1, 2)), 1, 1),
+    ],
+)
+def test_as_many_units_are_used_as_frames_differ(frames, clusters, used):
+    frames = frames.astype(np.float32)
+    model = fit_kmeans(frames, clusters, None, "frames")
+    assert np.isfinite(model.centroids).all() and model.clusters == clusters
+    assert len(set(model.assign(frames).tolist())) == used
+    if used == len(np.unique(frames, axis=0)):
+        assert model.metadata["inertia"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_fit_ends_when_it_gains_next_to_nothing(speech):
+    """Ten times the iterations give less than a thousandth: what was left out is not worth its time."""
+    _, frames = speech
+    ours = fit_kmeans(frames, 20, None, "frames", iterations=500)
+    peer = KMeans(20, init=ours.centroids, n_init=1, tol=0, max_iter=1000).fit(frames.astype(np.float64))
+    assert 0.995 * ours.metadata["inertia"] < peer.inertia_ / len(frames) < ours.metadata["inertia"]
 
 
 def test_one_iteration_a_call_is_faiss_in_one_call(tmp_path, speech):

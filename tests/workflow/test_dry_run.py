@@ -16,10 +16,9 @@ pytestmark = [
 
 EXPERIMENT = Path(__file__).resolve().parents[2] / "examples/iemocap/table1.yaml"
 A_FOLD = {  # worked by hand
-    "extract_first": 1,  # the layer of HuBERT-base whose units phase 1a predicts
-    "extract_tapt": 1,  # three layers of 1b in one pass
-    "kmeans": 3 * 3 + 4,  # layer x K, and P-TAPT's four K
-    "label": 1 + 3 * 3 + 4,
+    "cluster_first": 1,  # the layer of HuBERT-base whose units phase 1a predicts
+    "cluster_tapt": 1,  # three layers of 1b and three K in one pass
+    "cluster_p_tapt": 1,  # four K of one layer
     "train": 2 + 3 * 3 + 3 * 3 * 2 + 2 + 3 + 3,  # 1a 1b, 2, 3, wav2vec 2.0 twice, its classifiers, Table 2's heads
     "evaluate": 1 + 3 * 3 * 2 + 3 + 3,
     "baseline": 1,
@@ -40,7 +39,7 @@ def test_every_step_of_five_folds_is_counted_and_nothing_is_downloaded(tmp_path)
     counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M)}
     expected = {**{name: 5 * count for name, count in A_FOLD.items()}, **ONCE}
     assert counts == {**expected, "steps": sum(expected.values())}
-    assert sum(expected.values()) == 512
+    assert sum(expected.values()) == 382
     # Ten pretrainings a fold of 20,000 x 350 s and P-TAPT's 20,000 x 250 s at 9.5 h for 100,000 x 87.5 s: 407 hours;
     # all others are on clips of 25 ms here, and add one.
     hours = int(re.search(r"about (\d+) GPU-hours for 185 trainings", done.stdout)[1])

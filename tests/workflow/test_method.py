@@ -30,10 +30,13 @@ def table1(*changes: str, weights: Weights = WEIGHTS):
 def test_what_cells_share_is_there_once():
     _, made = table1()
     assert len(made.models) == 2 + 9 + 18 + 2 + 3 + 3  # 1a 1b, phase 2, phase 3, wav2vec 2.0, its classifiers, heads
-    assert made.sources.keys() == {"first", "tapt"} and made.sources["tapt"].layers == (6, 9, 11)  # one pass each
+    assert made.clusterings.keys() == {"first", "tapt", "p_tapt"}
+    tapt = made.clusterings["tapt"]
+    assert (tapt.model, tapt.layers, tapt.clusters) == ("tapt", (6, 9, 11), (50, 100, 150))  # one pass
+    assert made.clusterings["first"].given == "/w/km500.bin" and made.clusterings["first"].sets == ("km",)
     assert {m.start for name, m in made.models.items() if name.startswith("align_")} == {"/w/hubert.pt"}
     align = made.models["align_l11_k150"]
-    assert (align.units, align.sets) == ("tapt_l11", ("km150",))
+    assert (align.units, align.sets) == ("tapt/l11", ("km150",))
     for pooling in ("mean", "attention"):
         assert made.models[f"flea_l11_k150_{pooling}"].start == "align_l11_k150"
         assert f"model.pooling='{pooling}'" in made.models[f"flea_l11_k150_{pooling}"].settings
@@ -55,11 +58,12 @@ def test_p_tapt_says_where_its_labels_come_from():
     assert row["title"] == "P-TAPT (HuBERT labels)" and "tested speakers" in row["note"]
     pretrain = made.models["p_tapt_pretrain"]
     assert (pretrain.units, pretrain.sets, pretrain.start) == (
-        "tapt_l9", ("km8", "km64", "km512", "km4096"), "/w/wav2vec.pt")  # fmt: skip
+        "p_tapt/l9", ("km8", "km64", "km512", "km4096"), "/w/wav2vec.pt")  # fmt: skip
+    assert made.clusterings["p_tapt"].model == "tapt"
     _, made = table1(weights=Weights("/w/hubert.pt", "/w/km500.bin", "/w/wav2vec.pt", "/w/v1.pt"))
     row = next(row for row in made.systems if row["key"] == "p_tapt")
-    assert row["title"] == "P-TAPT" and made.models["p_tapt_pretrain"].units == "wav2vec_v1"
-    assert made.sources["wav2vec_v1"].model == "/w/v1.pt"
+    assert row["title"] == "P-TAPT" and made.models["p_tapt_pretrain"].units == "p_tapt/l1"
+    assert made.clusterings["p_tapt"].model == "/w/v1.pt"
 
 
 def test_a_papers_own_settings_are_changed_only_by_name():
@@ -78,13 +82,13 @@ def test_the_note_says_who_was_heard():
     assert "read the tested speakers too" in made.systems[0]["note"] and "training part" not in made.systems[0]["note"]
     _, made = table1("systems=[p_tapt]", weights=Weights("/w/h.pt", "/w/km.bin", "/w/w.pt", "/w/v1.pt"))
     assert "not known" in made.systems[0]["note"]
-    assert made.models.keys() == {"p_tapt_pretrain", "p_tapt"} and made.sources.keys() == {"wav2vec_v1"}
+    assert made.models.keys() == {"p_tapt_pretrain", "p_tapt"} and made.clusterings.keys() == {"p_tapt"}
 
 
 def test_from_scratch_the_first_model_takes_the_encoders_place():
     plan = read_experiment(EXAMPLES / "demo/experiment.yaml")
     made = method(plan, Weights())
-    assert made.units["first"].features == "first/mfcc" and made.models["tapt_pretrain"].start == ""
+    assert made.models["tapt_pretrain"].units == "first/mfcc" and made.models["tapt_pretrain"].start == ""
     assert made.models["align_l2_k50"].start == "tapt_pretrain" and made.models["tapt_pretrain"].sets == ("km50",)
 
 

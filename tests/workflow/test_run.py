@@ -77,7 +77,7 @@ def test_killed_run_resumes_and_finishes(corpus, output):
     os.killpg(graph.pid, signal.SIGKILL)
     assert not (output / "results.json").exists()
     steps, printed = run(corpus, output)
-    assert "Ses03/any/extract_first_ssl" not in steps and "Ses03/seed1/tapt_pretrain" in steps
+    assert "Ses03/seed1/cluster_first" not in steps and "Ses03/seed1/tapt_pretrain" in steps
     rows = json.loads((output / "results.json").read_text())
     assert {row["system"] for row in rows} == {"baseline", "tapt", "flea_l2_k8_mean", "flea_l2_k8_attention"}
     assert {row["fold"] for row in rows} == {"Ses03", "mean"} and all(row["protocol"] == "inner" for row in rows)
@@ -103,7 +103,7 @@ def test_a_changed_setting_runs_only_what_it_touches(corpus, output):
 
 
 def test_another_seed_and_cell_train_nothing_again(corpus, output):
-    """The features that new label sets need are made again; models of the same inputs stay."""
+    """The clustering is made again, with the new label sets; models of the same inputs stay."""
     before = {path: path.stat().st_mtime_ns for path in output.glob("models/Ses03/seed1/*/run/train.log")}
     steps, printed = run(corpus, output, "seeds=[1,2]", "systems=[tapt,flea]", "poolings=[attention]", "clusters=[8,4]")
     assert len(before) == 5 and before == {path: path.stat().st_mtime_ns for path in before}
@@ -131,9 +131,10 @@ def test_a_pretrained_encoder_takes_the_place_of_the_first_model(corpus, output,
     changes = [f"settings.pretrain.model.{key}={value}" for key, value in shape.items()]
     changes += [f"encoder={hugging_face_folder}", f"first_units.kmeans={tmp_path / 'km.bin'}", "first_units.layer=3"]
     steps, _ = run(corpus, tmp_path / "run", *changes)
-    assert "Ses03/any/extract_first_ssl" in steps and "Ses03/seed1/kmeans_tapt_l2_km8" in steps
-    assert not [step for step in steps if "kmeans_first" in step]
-    assert len((tmp_path / "run/units/Ses03/any/first/dict.km.txt").read_text().splitlines()) == 8
+    assert "Ses03/any/cluster_first" in steps and "Ses03/seed1/cluster_tapt" in steps
+    units = tmp_path / "run/units/Ses03"
+    assert len((units / "any/first/l3/dict.km.txt").read_text().splitlines()) == 8
+    assert not list(units.glob("any/first/l3/*.npz")) and (units / "seed1/tapt/l2/km8.npz").exists()
     inputs = json.loads((tmp_path / "run/models/Ses03/seed1/align_l2_k8/run/inputs.json").read_text())
     assert any(str(hugging_face_folder) in setting for setting in inputs["settings"])
 

@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flea_fairseq.data.files import replacing, sha256
+from flea_fairseq.data.files import replacing
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models import hugging_face
 from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
+from flea_fairseq.models.fingerprint import fingerprint
 from flea_fairseq.models.wav2vec_v1 import Wav2VecV1, frame_parameters
 
 State = dict[str, Tensor]
@@ -176,12 +177,6 @@ def load_tensors(path: Path) -> typing.Any:
         raise CheckpointError(f"{path}: refused, because it holds more than tensors and settings: {reason}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, SafetensorError) as error:
         raise CheckpointError(f"{path}: damaged or not a model file: {str(error)[:300]}") from error
-
-
-def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a checkpoint file, or of the weights file in a Hugging Face folder."""
-    path = Path(path)
-    return sha256(hugging_face.weights_file(path) if path.is_dir() else path)
 
 
 def strip_training_state(source: Path, output: Path) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models.encoder import EncoderConfig
+from flea_fairseq.models.fingerprint import weights_file
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 RENAMES = [
     (r"^feature_extractor\.conv_layers\.(\d+)\.conv\.", r"feature_extractor.conv_layers.\1.0."),
     (r"^feature_projection\.layer_norm\.", "layer_norm."),
@@ -31,14 +31,6 @@ HEAD_RENAMES = {  # of Wav2Vec2ForPreTraining; project_q and the quantizer's wei
     "project_hid.weight": "final_proj.weight",
     "project_hid.bias": "final_proj.bias",
 }
-
-
-def weights_file(folder: Path) -> Path:
-    """The weights in a Hugging Face folder. Raises CheckpointError if there are none."""
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise CheckpointError(f"{folder}: a Hugging Face folder needs {' or '.join(WEIGHTS)}")
 
 
 def read_folder(

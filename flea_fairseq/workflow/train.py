@@ -14,7 +14,7 @@ from tqdm import tqdm
 from flea_fairseq.data.files import sha256, write_text
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.evaluation.curves import json_part
-from flea_fairseq.models.checkpoints import fingerprint, strip_training_state
+from flea_fairseq.models.fingerprint import fingerprint
 from flea_fairseq.workflow.settings import override
 
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
@@ -67,6 +67,8 @@ def train(
             f"{run_dir}: the training ended without a checkpoint; let checkpoint.save_interval or "
             "save_interval_updates be smaller"
         )
+    from flea_fairseq.models.checkpoints import strip_training_state  # torch and fairseq: not before they are needed
+
     strip_training_state(best if best.exists() else last, output)
     write_text(run_dir / FINISHED, json.dumps({"inputs": inputs, "model": sha256(output)}, indent=1) + "\n")
     _remove_checkpoints(run_dir)  # with the optimiser's state they are six times the model

@@ -130,3 +130,14 @@ def test_a_frozen_cnn_has_no_gradient_and_takes_no_weight_decay():
     _, _, _, gradients = run(ours, MaskedPrediction(SimpleNamespace(), 1.0, 10.0), batch((50,), False))
     assert not [name for name in gradients if name.startswith("feature_extractor")]
     assert not any(p.requires_grad for p in ours.feature_extractor.parameters())
+
+
+def test_bf16_keeps_weights_and_gradients_in_full_precision():
+    """bfloat16 has 8 bits of mantissa: the loss agrees to half a percent, and is not the same."""
+    _, ours = build((50,), mask_prob=0.5)
+    sample = batch((50,), False)
+    full = run(ours, MaskedPrediction(None, 1.0, 10.0), sample)
+    ours.precision = "bf16"
+    half = run(ours, MaskedPrediction(None, 1.0, 10.0), sample)
+    assert full[0] != half[0] and torch.allclose(half[0], full[0], rtol=5e-3)
+    assert {gradient.dtype for gradient in half[3].values()} == {torch.float32} and half[3].keys() == full[3].keys()

@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test table1-debug lint pins venv
+.PHONY: demo test table1-debug bench lint pins venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -24,6 +24,13 @@ table1-debug: venv
 	test -d $(DEBUG)/corpus || $(BIN)/python examples/demo/make_corpus.py $(DEBUG)/corpus --sentences 8 --shares
 	test -f $(DEBUG)/weights/km500.bin || $(BIN)/python examples/iemocap/make_weights.py $(DEBUG)/weights
 	$(BIN)/flea run examples/iemocap/debug.yaml --corpus $(DEBUG)/corpus --output $(DEBUG) --cores $(CORES) $(ARGS)
+
+# An hour and a half on two cores; EmoDB's folder as CORPUS. A benchmark that misses a bar does not keep the others from running.
+CORPUS ?= ../shared/corpora/emodb
+BENCHMARKS := pretrain_step finetune_epoch kmeans label_corpus scaling predict_rtf
+bench: venv
+	@missed=; for name in $(BENCHMARKS); do EMODB=$(CORPUS) $(BIN)/python examples/benchmarks/$$name.py $(ARGS) \
+		|| missed="$$missed $$name"; done; test -z "$$missed" || { echo "not all bars hold:$$missed"; exit 1; }
 
 lint: venv
 	$(BIN)/python -m ruff check .

@@ -170,12 +170,17 @@ def cluster(
 @click.option("--labels", type=PATH, help="Folder of the frame labels.")
 @click.option("--label-set", "label_sets", multiple=True, default=["km"], help="Which of them, such as km50.")
 @click.option("--system", help="Put CONFIG_DIR/system/SYSTEM.yaml over the config.")
+@click.option(
+    "--cnn-cache",
+    type=PATH,
+    help="Folder that keeps the output of the frozen convolutions, for all trainings that are given it.",
+)
 @click.argument("settings", nargs=-1)
-def train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings) -> None:
+def train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, cnn_cache, settings) -> None:
     """Train with fairseq-hydra-train; SETTINGS are hydra overrides."""
     from flea_fairseq.workflow.train import train
 
-    train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings)
+    train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings, cnn_cache)
 
 
 @verb("evaluate", "model.pt fold/test.tsv predictions.tsv")

@@ -103,9 +103,11 @@ def _layers_of(checkpoint: Path, layers: list[int], bf16: bool) -> Embedding:
         for module in encoder.modules():
             if isinstance(module, nn.Linear):
                 module.to(torch.bfloat16)  # once; autocast would do it for every recording
+    pads = isinstance(encoder, Encoder)  # wav2vec of the first kind takes whole waveforms only
+    if pads:
+        del encoder.encoder.layers[max(layers) :]  # nobody asks for them
     torch.backends.cudnn.allow_tf32 = False  # its rounding would show in the labels
     encoder = on_best_device(encoder)
-    pads = isinstance(encoder, Encoder)  # wav2vec of the first kind takes whole waveforms only
 
     @torch.inference_mode()
     def encode(audio: Sequence[np.ndarray]) -> list[list[np.ndarray]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from sklearn.cluster import kmeans_plusplus
 from tqdm import tqdm
 
 from flea_fairseq.clustering.features import Features, Source, read_features
@@ -15,7 +16,8 @@ from flea_fairseq.data.files import replacing
 from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 
 CHUNK = 16384  # frames assigned at once: with 500 clusters, 65 MB of distances
-TOLERANCE = 1e-4  # measured by examples/benchmarks/kmeans.py
+SEEDING = 64  # frames a cluster among which the first centroids are chosen
+TOLERANCE = 5e-5  # a smaller gain of one iteration, as a part of the inertia, is not worth its time
 
 
 @dataclass(frozen=True)
@@ -147,30 +149,33 @@ def _sample(features: Features, max_frames: int | None, seed: int) -> np.ndarray
     total = int(features.lengths.sum())
     if max_frames is None or max_frames >= total:
         return features.frames()
-    rows = np.random.default_rng(seed).choice(total, max_frames, replace=False)
-    return features.frames(np.sort(rows))
+    return features.frames(_draw(total, max_frames, seed))
+
+
+def _draw(total: int, count: int, seed: int) -> np.ndarray:
+    """Sorted numbers of `count` of `total` frames, or of all if there are fewer."""
+    return np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
 
 
 def _fit(
     frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: bool, bar: tqdm
 ) -> tuple[np.ndarray, float]:
-    """Lloyd's algorithm from a k-means++ start: (T, D) -> (K, D) and the inertia; every unit is used if it can be.
+    """Lloyd's algorithm from `_seeds`: (T, D) -> (K, D) and the inertia; every unit is used if it can be.
 
-    It ends after `iterations`, or before, when one of them gains less than the TOLERANCE-th part of the inertia. One
-    iteration a call, which gives the same bits as all in one, for the progress bar and for stopping early.
+    It ends after `iterations`, or when one of them gains too little. One iteration a call, which gives the same bits as
+    all in one, for the progress bar and for stopping early.
     """
     step = faiss.Kmeans(
         frames.shape[1],
         clusters,
         niter=1,
         seed=seed,
-        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
         max_points_per_centroid=2**31 - 1,  # no sampling, and no warning about few points
         min_points_per_centroid=1,
         check_input_data_for_NaNs=False,  # done before, once
         gpu=gpu,
     )
-    centroids, before = None, np.inf
+    centroids, before = _seeds(frames, clusters, seed), np.inf
     for iteration in range(iterations):
         inertia = step.train(frames, init_centroids=centroids)  # that of the centroids before this iteration
         centroids = step.centroids
@@ -180,6 +185,16 @@ def _fit(
             break
         before = inertia
     return _with_all_used(frames, centroids)
+
+
+def _seeds(frames: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """Greedy k-means++ on a seeded sample of the frames: (T, D) -> (K, D).
+
+    Greedy: each centroid is the best of 2 + log K draws; in 768 dimensions plain k-means++ draws too many odd frames.
+    In double precision, which scikit-learn would otherwise turn the frames into for every centroid again.
+    """
+    sample = frames[_draw(len(frames), SEEDING * clusters, seed)].astype(np.float64)
+    return kmeans_plusplus(sample, clusters, random_state=seed)[0].astype(np.float32)
 
 
 def _with_all_used(frames: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, float]:

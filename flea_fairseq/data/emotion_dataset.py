@@ -1,6 +1,7 @@
 """Utterances and their emotions as a fairseq dataset: crops, length buckets, class balance."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,9 +9,10 @@ import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
 from flea_fairseq.data.audio import SAMPLE_RATE, read_audio
+from flea_fairseq.data.cnn_cache import read_frames
 from flea_fairseq.data.manifest import Manifest
 
-BUCKET_SECONDS = 0.5  # utterances of one bucket may share a batch in any order
+BUCKET_SECONDS = 0.25  # utterances of one bucket may share a batch in any order
 
 
 class SharedEpoch:
@@ -61,24 +63,32 @@ class EmotionDataset(FairseqDataset):
         self.balance = balance
         self.seed = seed
         self.epoch = SharedEpoch()
+        self.frames: list[Path] | None = None  # files of each utterance's CNN output, given instead of its waveform
         self.sizes = np.minimum(np.asarray(manifest.frames), self.max_samples or np.iinfo(np.int64).max)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> dict:
+        source = self.waveform(index) if self.frames is None else read_frames(self.frames[index])
+        samples = len(source) if self.frames is None else self.size(index)
+        return {"id": int(index), "source": source, "samples": samples, "target": int(self.targets[index])}
+
+    def waveform(self, index: int) -> torch.Tensor:
+        """What the encoder hears of an utterance: (samples,) float32."""
         waveform = torch.from_numpy(read_audio(self.paths[index]))
         if self.normalize:
             waveform = F.layer_norm(waveform, waveform.shape)
-        return {"id": int(index), "source": self._crop(waveform, index), "target": int(self.targets[index])}
+        return self._crop(waveform, index)
 
     def collater(self, samples: list[dict]) -> dict:
-        """A batch: source (B, samples) padded at the end, lengths (B,), utterances (B,), target (B,)."""
+        """A batch: source (B, samples), or with `frames` (B, T, C), padded at the end; lengths (B,) in samples;
+        utterances (B,); target (B,)."""
         if not samples:
             return {}
         source = torch.nn.utils.rnn.pad_sequence([s["source"] for s in samples], batch_first=True)
         ids = torch.tensor([s["id"] for s in samples])
-        lengths = torch.tensor([len(s["source"]) for s in samples])
+        lengths = torch.tensor([s["samples"] for s in samples])
         return {
             "id": ids,
             "net_input": {"source": source, "lengths": lengths, "utterances": ids},

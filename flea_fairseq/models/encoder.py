@@ -12,8 +12,10 @@ from fairseq.models.hubert.hubert import HubertConfig
 from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, TransformerEncoder
 from fairseq.modules import LayerNorm
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from flea_fairseq.errors import CheckpointError
+from flea_fairseq.models.lean_layer import make_lean
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 Mask = Callable[[Tensor, Tensor | None], Tensor]
@@ -113,6 +115,7 @@ class Encoder(nn.Module):
         self.dropout_input = nn.Dropout(regularisation.dropout_input)
         self.mask_emb = nn.Parameter(torch.empty(config.encoder_embed_dim).uniform_())
         self.encoder = TransformerEncoder(transformer_config(config, regularisation))
+        make_lean(self.encoder)
         self.cnn_frozen = False
 
     @property
@@ -147,7 +150,8 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Encode waveforms.
 
-        source: (B, samples) at 16 kHz, padded at the end; lengths: (B,) true samples (None: all whole);
+        source: (B, samples) at 16 kHz, padded at the end, or what `convolve` made of them: (B, T, C); lengths: (B,)
+        true samples (None: all whole, which only waveforms can be);
         layer: 1-based transformer layer (None: the last), as fairseq's `output_layer` and transformers'
         `hidden_states[layer]`; mask: called with (x: (B, T, D), padding: (B, T) or None) before the transformer.
         Returns x: (B, T, D) and the frames of each utterance: (B,).
@@ -180,14 +184,23 @@ class Encoder(nn.Module):
         if lengths is None:
             lengths = torch.full((source.size(0),), source.size(1), device=source.device)
         frames = self.frame_lengths(lengths)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cnn_frozen):
-            x = self._convolve(source, lengths)
-        x = self.layer_norm(x.transpose(1, 2))
+        x = self.layer_norm(source if source.dim() == 3 else self.convolve(source, lengths))
         if self.post_extract_proj is not None:
             x = self.post_extract_proj(x)
         x = self.dropout_input(x)
         padding = padding_mask(frames, x.size(1))
         return (x if mask is None else mask(x, padding)), padding, frames
+
+    def convolve(self, source: Tensor, lengths: Tensor) -> Tensor:
+        """The convolutions, which nothing random acts in: (B, samples) and true samples (B,) -> (B, T, C).
+
+        Without gradients a processor takes one utterance after the other: no work and no memory for padding.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cnn_frozen):
+            if source.device.type == "cpu" and not torch.is_grad_enabled():
+                rows = [self.feature_extractor(row[None, :n])[0].T for row, n in zip(source, lengths.tolist())]
+                return pad_sequence(rows, batch_first=True)
+            return self._convolve(source, lengths).transpose(1, 2)
 
     def _convolve(self, source: Tensor, lengths: Tensor) -> Tensor:
         first, *rest = self.feature_extractor.conv_layers
@@ -240,17 +253,10 @@ def padding_mask(frames: Tensor, width: int) -> Tensor | None:
 def masked_group_norm(x: Tensor, norm: nn.GroupNorm, frames: Tensor) -> Tensor:
     """Group norm with one channel a group, its statistics over the first `frames[b]` frames only: (B, C, T) -> same.
 
-    Equal to `norm` on each utterance cut to its own length; frames behind it hold no meaning.
+    It is `norm` on each utterance cut to its own length, to the same bits; frames behind it become 0.
     """
-    true = (torch.arange(x.size(2), device=x.device) < frames.unsqueeze(1)).unsqueeze(1)
-    count = frames.clamp(min=1).view(-1, 1, 1).float()
-    values = x.float()
-    mean = (values * true).sum(2, keepdim=True) / count
-    centred = values - mean
-    variance = (centred.square() * true).sum(2, keepdim=True) / count
-    scaled = centred * torch.rsqrt(variance + norm.eps)
-    scaled = scaled * norm.weight.float().view(1, -1, 1) + norm.bias.float().view(1, -1, 1)
-    return (scaled * true).type_as(x)
+    width, counts = x.size(2), frames.clamp(min=1).tolist()
+    return torch.cat([F.pad(norm(row[:, :, :n]), (0, width - n)) for row, n in zip(x.split(1), counts)])
 
 
 def layer_normalised(waveform: Tensor) -> Tensor:

@@ -132,8 +132,8 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
     def forward(
         self, source: Tensor, lengths: Tensor | None = None, utterances: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """source: (B, samples), padded at the end; lengths: (B,) true samples (None: all whole); utterances: (B,)
-        numbers that masks are drawn from.
+        """source: (B, samples), padded at the end, or the encoder's CNN output of them (B, T, C); lengths: (B,) true
+        samples (None: all whole, which only waveforms can be); utterances: (B,) numbers that masks are drawn from.
 
         Returns logits (B, classes), attention (B, T) with 0 on padding, x (B, T, D), frames (B,); x is what is pooled:
         the last layer, or with layers=weighted the weighted sum.

@@ -8,10 +8,13 @@ import torch.nn.functional as F
 from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
+from fairseq.modules import GradMultiply
 from omegaconf import II
 from torch import Tensor, nn
 
 from flea_fairseq.models.checkpoints import ENCODER_PARTS, Checkpoint, load_state, read_checkpoint
+from flea_fairseq.models.lean_cnn import convolve
+from flea_fairseq.models.lean_layer import make_lean
 from flea_fairseq.models.masking import apply_masks
 from flea_fairseq.models.precision import PRECISION_HELP, PRECISIONS, in_precision
 from flea_fairseq.models.seeding import SeededForward
@@ -62,6 +65,7 @@ class FleaHubertModel(SeededForward, HubertModel):
         self.seed = cfg.seed
         self.precision = str(cfg.precision)
         self.encoder.required_seq_len_multiple = 1  # fairseq pads odd lengths, and attention is then a masked one
+        make_lean(self.encoder)
         freeze_cnn(self, cfg.feature_grad_mult)
         self.linear_heads = None
         if str(cfg.head) == "linear":
@@ -130,6 +134,12 @@ class FleaHubertModel(SeededForward, HubertModel):
             "padding_mask": padding,
             "features_pen": penalty,
         }
+
+    def forward_features(self, source: Tensor) -> Tensor:
+        """As fairseq's: (B, samples) -> (B, C, T)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_mult > 0):
+            features = convolve(self.feature_extractor, source)
+        return GradMultiply.apply(features, self.feature_grad_mult) if 0 < self.feature_grad_mult != 1 else features
 
     def get_targets(self, net_output: dict, is_masked: bool = True) -> list[Tensor]:
         """The label of each predicted frame, as an index into its logits."""

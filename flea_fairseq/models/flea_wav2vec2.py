@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flea_fairseq.errors import AudioError, CheckpointError
 from flea_fairseq.models.checkpoints import Checkpoint, load_state, read_checkpoint
+from flea_fairseq.models.lean_layer import make_lean
 from flea_fairseq.models.masking import frame_mask
 from flea_fairseq.models.seeding import SeededForward
 from flea_fairseq.models.warm_start import check_shape, freeze_cnn, make_safe
@@ -71,6 +72,7 @@ class FleaWav2Vec2Model(SeededForward, Wav2Vec2Model):
         make_safe(cfg, FIXED)
         super().__init__(cfg)
         self.seed = cfg.seed
+        make_lean(self.encoder)
         freeze_cnn(self, cfg.feature_grad_mult)
 
     @classmethod

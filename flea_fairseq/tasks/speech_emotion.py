@@ -10,7 +10,8 @@ from omegaconf import II, MISSING, open_dict
 
 from flea_fairseq.data.emotion_dataset import EmotionDataset
 from flea_fairseq.data.manifest import read_dictionary, read_labels, read_manifest
-from flea_fairseq.errors import CheckpointError, CorpusError, FormatError
+from flea_fairseq.errors import CheckpointError, CorpusError, ExperimentError, FormatError
+from flea_fairseq.models.frozen_cnn import NO_CACHE, FrozenCnn
 from flea_fairseq.models.repair import repair_last
 
 
@@ -24,6 +25,13 @@ class SpeechEmotionConfig(FairseqDataclass):
     )
     normalize: bool = field(default=False, metadata={"help": "layer-normalise waveforms; must match the encoder"})
     balance: bool = field(default=True, metadata={"help": "draw every class equally often in training"})
+    cnn_cache: str = field(
+        default="",
+        metadata={
+            "help": "folder that keeps the output of the frozen convolutions, computed once an utterance, for all"
+            " trainings that are given it; may be removed after them (empty: computed in every epoch)"
+        },
+    )
     train_subset: str = II("dataset.train_subset")
     save_dir: str = II("checkpoint.save_dir")
     seed: int = II("common.seed")
@@ -35,7 +43,13 @@ class SpeechEmotionTask(FairseqTask):
 
     def __init__(self, cfg: SpeechEmotionConfig) -> None:
         super().__init__(cfg)
+        if cfg.cnn_cache and str(cfg.crop) == "random":
+            raise ExperimentError(
+                "task.cnn_cache with task.crop=random: the first convolution's group norm runs over the whole crop, so "
+                f"every crop has a CNN output of its own; set task.crop=start, {NO_CACHE}"
+            )
         self.classes = tuple(read_dictionary(Path(cfg.data) / "dict.emo.txt"))
+        self.cnn: FrozenCnn | None = None
 
     @classmethod
     def setup_task(cls, cfg: SpeechEmotionConfig, **kwargs) -> "SpeechEmotionTask":
@@ -51,10 +65,15 @@ class SpeechEmotionTask(FairseqTask):
             raise CheckpointError(
                 f"{cfg.init_checkpoint}: trained with normalize={wanted}; set task.normalize={str(wanted).lower()}"
             )
+        if self.cfg.cnn_cache:
+            self.cnn = FrozenCnn(model.encoder, self.cfg.cnn_cache)
         return model
 
     def load_dataset(self, split: str, **kwargs) -> None:
-        """Read a split. Raises FormatError where labels and utterances do not fit each other or the dictionary."""
+        """Read a split, and compute the CNN output of its utterances where it is to be kept and is not there.
+
+        Raises FormatError where labels and utterances do not fit each other or the dictionary.
+        """
         folder = Path(self.cfg.data)
         manifest = read_manifest(folder / f"{split}.tsv")
         targets = self.read_targets(split)
@@ -63,7 +82,7 @@ class SpeechEmotionTask(FairseqTask):
                 f"{folder / split}.emo: {len(targets)} labels for the {len(manifest.names)} utterances of {split}.tsv"
             )
         training = split == self.cfg.train_subset
-        self.datasets[split] = EmotionDataset(
+        dataset = EmotionDataset(
             manifest,
             targets,
             max_seconds=self.cfg.max_seconds if training else self.cfg.eval_max_seconds,
@@ -73,6 +92,9 @@ class SpeechEmotionTask(FairseqTask):
             balance=training and self.cfg.balance,
             seed=self.cfg.seed,
         )
+        if self.cnn is not None:
+            dataset.frames = self.cnn.fill(split, dataset.paths, dataset.sizes.tolist(), dataset.waveform)
+        self.datasets[split] = dataset
 
     def read_targets(self, split: str) -> list[int]:
         """The class of each utterance of a split. Raises FormatError for a label that is not in the dictionary."""

@@ -72,7 +72,8 @@ class Experiment:
     poolings: List[str] = field(default_factory=lambda: ["mean", "attention"])  # of phase 3
     examined: Cell = field(default_factory=Cell)  # which the report looks into
     p_tapt: PTapt = field(default_factory=PTapt)
-    max_frames: int = 0  # k-means is fitted on so many frames at most (0: all)
+    max_frames: int = 0  # k-means is fitted on so many frames at most (0: as many as take 2 GiB)
+    cnn_cache: bool = True  # keep the frozen CNN's output in OUTPUT/cnn_cache, for all fine-tunings that can use it
     settings: Dict[str, Dict[str, Any]] = field(default_factory=dict)  # base config, family or model: key -> value
 
 

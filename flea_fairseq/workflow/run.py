@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flea_fairseq.data.files import read_json, write_text
 from flea_fairseq.errors import ExperimentError
-from flea_fairseq.workflow.estimate import estimate
+from flea_fairseq.workflow.estimate import estimate, merged_config
 from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
 from flea_fairseq.workflow.method import Method, Weights, cell_name, method
 from flea_fairseq.workflow.progress import follow
@@ -99,11 +99,22 @@ def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict:
             "threads", "poolings", "examined", "max_frames")  # fmt: skip
     return {
         **{name: values[name] for name in kept},
+        "cached": cached(plan, made) if plan.cnn_cache else [],
         "method": made.to_dict(),
         "examined_cell": cell_name(plan.examined.layer, plan.examined.clusters),
         "corpus": str(corpus),
         "spans": str(corpus / plan.spans) if plan.spans else "",
     }
+
+
+def cached(plan: Experiment, made: Method) -> list[str]:
+    """The trainings whose CNN gives an utterance the same output in every epoch: frozen, and without random crops."""
+    trainings = {
+        name: merged_config(made, name, Path(plan.config_dir))
+        for name, model in made.models.items()
+        if model.config == "finetune"
+    }
+    return [name for name, c in trainings.items() if c["model.freeze_cnn"] and c["task.crop"] == "start"]
 
 
 def weights(plan: Experiment, download: bool) -> Weights:

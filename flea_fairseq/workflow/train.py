@@ -34,14 +34,16 @@ def train(
     label_sets: Sequence[str] = ("km",),
     system: str | None = None,
     settings: Sequence[str] = (),
+    cnn_cache: Path | None = None,
 ) -> Path:
     """Run `fairseq-hydra-train` and write the model, without its optimiser, to `output`.
 
     config_dir, config: the base config, such as examples/config and finetune; system: `system/<name>.yaml` there, put
     over it; data: the fold's folder; labels: the folder of the frame labels, label_sets: which of them, such as km50;
-    init: the checkpoint to start from; settings: hydra overrides. `run_dir` holds fairseq's checkpoints until the model
-    is written, and its log: a run with the same inputs goes on from there, one with others starts anew. The model is
-    the best by the config's metric where there is one, else the last.
+    init: the checkpoint to start from; settings: hydra overrides; cnn_cache: a folder for the frozen CNN's output,
+    which changes no result. `run_dir` holds fairseq's checkpoints until the model is written, and its log: a run with
+    the same inputs goes on from there, one with others starts anew. The model is the best by the config's metric where
+    there is one, else the last.
     Raises ExperimentError with the last lines of the log if fairseq fails.
     """
     overrides = [*([f"+system={system}"] if system else []), *settings]
@@ -60,7 +62,8 @@ def train(
     _keep_or_clear(run_dir, inputs)
     command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", str(config_dir.resolve()),
                "--config-name", config, override("common.user_dir", USER_DIR), *overrides]  # fmt: skip
-    _run(command, run_dir)
+    cache = [override("task.cnn_cache", cnn_cache.resolve())] if cnn_cache is not None else []
+    _run([*command, *cache], run_dir)
     best, last = run_dir / "checkpoint_best.pt", run_dir / "checkpoint_last.pt"
     if not last.exists():
         raise ExperimentError(

@@ -130,9 +130,9 @@ def test_labels_do_not_depend_on_the_batch(tmp_path, fold, hugging_face_folder, 
     assert files(tmp_path / "alone") == files(tmp_path / "batches")
 
 
-@pytest.mark.parametrize(("caught", "equal"), [(1e-3, True), (0.0, False)])
+@pytest.mark.parametrize(("caught", "equal"), [(1e-2, True), (0.0, False)])
 def test_labels_that_rounding_might_turn_are_those_of_the_recording_alone(tmp_path, fold, monkeypatch, caught, equal):
-    """Frames of a batch are moved by up to a thousandth here, as a device with coarser sums would."""
+    """Frames of a batch are moved by up to a hundredth here, as a device with coarser sums would."""
     random = np.random.default_rng(0)
 
     def rounding(*arguments):
@@ -144,7 +144,7 @@ def test_labels_that_rounding_might_turn_are_those_of_the_recording_alone(tmp_pa
                 for [frames] in layers:
                     noise = random.standard_normal(frames.shape)
                     lengths = np.linalg.norm(frames, axis=1) / np.linalg.norm(noise, axis=1)
-                    frames += (9e-4 * noise * lengths[:, None]).astype(np.float32)
+                    frames += (9e-3 * noise * lengths[:, None]).astype(np.float32)
             return layers
 
         return replace(embedding, encode=encode)

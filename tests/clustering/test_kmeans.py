@@ -11,7 +11,15 @@ from support import write_features
 
 from flea_fairseq.clustering.embedding import mfcc_features
 from flea_fairseq.clustering.features import Source
-from flea_fairseq.clustering.kmeans import KMeansModel, _with_all_used, fit_kmeans, kmeans, read_kmeans, write_kmeans
+from flea_fairseq.clustering.kmeans import (
+    KMeansModel,
+    _seeds,
+    _with_all_used,
+    fit_kmeans,
+    kmeans,
+    read_kmeans,
+    write_kmeans,
+)
 from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 
 
@@ -126,13 +134,21 @@ def test_the_fit_ends_when_it_gains_next_to_nothing(speech):
     assert 0.995 * ours.metadata["inertia"] < peer.inertia_ / len(frames) < ours.metadata["inertia"]
 
 
-def test_one_iteration_a_call_is_faiss_in_one_call(tmp_path, speech):
-    folder, frames = speech
-    ours = kmeans(folder, "ssl", tmp_path / "kmeans.npz", 10, shards=2, seed=5, iterations=7)
-    plus_plus = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    peer = faiss.Kmeans(39, 10, niter=7, seed=5, init_method=plus_plus, max_points_per_centroid=len(frames))
-    peer.train(frames)
+def test_one_iteration_a_call_is_faiss_in_one_call(speech):
+    _, frames = speech
+    ours = fit_kmeans(frames, 10, None, "frames", seed=5, iterations=7)
+    peer = faiss.Kmeans(39, 10, niter=7, max_points_per_centroid=len(frames))
+    peer.train(frames, init_centroids=_seeds(frames, 10, seed=5))
     assert np.array_equal(ours.centroids, peer.centroids)
+
+
+def test_the_first_centroids_are_different_frames_and_good_ones(speech):
+    _, frames = speech
+    seeds = _seeds(frames, 30, seed=1)
+    rows = {row.tobytes() for row in frames}
+    assert all(row.tobytes() in rows for row in seeds) and len(np.unique(seeds, axis=0)) == 30
+    random = np.random.default_rng(1).choice(frames, (20, 30))
+    assert KMeansModel(seeds, {}).inertia(frames) < min(KMeansModel(r, {}).inertia(frames) for r in random)
 
 
 def test_restarts_keep_the_best(tmp_path, speech):

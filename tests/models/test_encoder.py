@@ -52,6 +52,15 @@ def test_hidden_states_are_those_of_forward_also_with_the_norm_first(tmp_path, s
     assert not any(layer._forward_pre_hooks for layer in encoder.encoder.layers)
 
 
+def test_layers_above_the_last_that_is_asked_for_are_not_computed(hugging_face_folder, real_waveform):
+    encoder, source = load_encoder(hugging_face_folder), real_waveform[None, :20000]
+    with torch.inference_mode():
+        every, _ = encoder.hidden_states(source)
+        del encoder.encoder.layers[2]
+        states, _ = encoder.hidden_states(source, last=2)
+    assert len(states) == 3 and all(map(torch.equal, states, every[:3]))
+
+
 def test_hidden_states_of_skipped_layers_repeat_and_gradients_reach_every_layer(hugging_face_folder):
     source = torch.randn(2, 12000)
     encoder = build_encoder(read_checkpoint(hugging_face_folder), Regularisation(encoder_layerdrop=0.5)).train()

@@ -6,8 +6,8 @@ import pytest
 from fairseq_runs import PRETRAIN, finish, start, weights
 
 NATIVE = {"task": "hubert_pretraining", "model": "hubert", "criterion": "hubert"}
-OURS_ONLY = ["~model.init_checkpoint", "~model.fresh_head", "~model.head", "~criterion.alpha",
-             "~criterion.feature_penalty"]  # fmt: skip
+OURS_ONLY = ["~model.init_checkpoint", "~model.fresh_head", "~model.head", "~model.precision",
+             "~criterion.alpha", "~criterion.feature_penalty"]  # fmt: skip
 
 
 def losses(run_dir) -> list[float]:

@@ -40,7 +40,7 @@ def write_models(work: Path) -> None:
     transformers projects each frame, takes the mean and projects again; both are linear, so our one layer is their
     product.
     """
-    from transformers import HubertConfig, HubertForSequenceClassification
+    from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
 
     from flea_fairseq.models.checkpoints import build_encoder, read_checkpoint
     from flea_fairseq.models.flea_classifier import FleaClassifier, FleaClassifierConfig
@@ -50,6 +50,7 @@ def write_models(work: Path) -> None:
     torch.nn.init.normal_(theirs.projector.weight, std=0.1)  # so that logits are of the order of 1
     torch.nn.init.normal_(theirs.classifier.weight, std=0.1)
     theirs.save_pretrained(work / "transformers")
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(work / "transformers")
     config = FleaClassifierConfig(classes=list(CLASSES), pooling="mean", seed=1)
     ours = FleaClassifier(build_encoder(read_checkpoint(work / "transformers")), config)
     with torch.no_grad():

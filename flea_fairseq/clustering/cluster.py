@@ -13,6 +13,7 @@ from flea_fairseq.clustering.recordings import Recording, read_recordings
 from flea_fairseq.errors import ExperimentError
 
 MEMORY = 2 << 30  # bytes of float32 frames to fit on: 699,050 of one layer of 768 dimensions, 233,016 of three
+TOGETHER = 4096  # frames assigned at once: 12 MiB of a layer of 768 dimensions
 ROUNDING = 3e-5  # of a frame's length: 28 times what padding changed in HuBERT-base (1.1e-6)
 
 
@@ -25,9 +26,11 @@ class LabelSet:
     model: KMeansModel
     units: dict[Recording, np.ndarray] = field(default_factory=dict)
 
-    def label(self, recording: Recording, frames: np.ndarray) -> None:
-        units = self.model.assign(frames)
-        self.units[recording] = units.astype(np.min_scalar_type(self.model.clusters))  # 1 or 2 bytes a frame
+    def label(self, recordings: Sequence[Recording], frames: np.ndarray) -> None:
+        """Assign the frames of recordings, one after the other: (T, D) in all."""
+        units = self.model.assign(frames).astype(np.min_scalar_type(self.model.clusters))  # 1 or 2 bytes a frame
+        ends = np.cumsum([recording.frames for recording in recordings])
+        self.units.update(zip(recordings, np.split(units, ends[:-1])))
 
     def doubtful(self, frames: np.ndarray) -> bool:
         """Whether rounding may turn a label: a frame lies as good as in the middle between its two nearest centroids.
@@ -136,8 +139,7 @@ def _fitted(
             if embedding.bf16:
                 model = replace(model, metadata={**model.metadata, "bf16": True})
             label_set = LabelSet(f"km{count}", layer, model)
-            for recording, rows in zip(sample, np.split(frames, ends[:-1])):
-                label_set.label(recording, rows)
+            label_set.label(sample, frames)
             yield label_set
 
 
@@ -146,14 +148,30 @@ def _label(
 ) -> None:
     """Assign every recording's frames; those that were encoded with others and are in doubt once more, alone."""
     doubtful = []
-    for recording, layers in embed(embedding, recordings, "label", batch_seconds):
-        if batch_seconds and not embedding.bf16 and any(units.doubtful(layers[units.layer]) for units in sets):
-            doubtful.append(recording)
-            continue
-        for units in sets:
-            units.label(recording, layers[units.layer])
+    for group in _together(embed(embedding, recordings, "label", batch_seconds)):
+        if batch_seconds and not embedding.bf16:
+            unsure = [any(units.doubtful(layers[units.layer]) for units in sets) for _, layers in group]
+            doubtful += [recording for (recording, _), again in zip(group, unsure) if again]
+            group = [member for member, again in zip(group, unsure) if not again]
+        for units in sets if group else ():
+            units.label(
+                [recording for recording, _ in group], np.concatenate([layers[units.layer] for _, layers in group])
+            )
     if doubtful:
         _label(embedding, doubtful, sets, 0)
+
+
+def _together(embedded: Iterator[tuple[Recording, list[np.ndarray]]]) -> Iterator[list]:
+    """Groups of TOGETHER frames: torch's threads and those of numpy's products disturb each other at every change."""
+    group, frames = [], 0
+    for recording, layers in embedded:
+        group.append((recording, layers))
+        frames += recording.frames
+        if frames >= TOGETHER:
+            yield group
+            group, frames = [], 0
+    if group:
+        yield group
 
 
 def _write(

@@ -3,6 +3,7 @@
 import json
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import faiss
@@ -15,7 +16,7 @@ from flea_fairseq.clustering.sklearn_model import read_sklearn_centroids
 from flea_fairseq.data.files import replacing
 from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 
-CHUNK = 16384  # frames assigned at once: with 500 clusters, 65 MB of distances
+CHUNK = 2048  # frames at once: with 500 clusters, 8 MB of distances; larger arrays would be new memory every time
 SEEDING = 64  # frames a cluster among which the first centroids are chosen
 TOLERANCE = 5e-5  # a smaller gain of one iteration, as a part of the inertia, is not worth its time
 
@@ -45,17 +46,28 @@ class KMeansModel:
 
         |x - c|^2 = |x|^2 - 2xc + |c|^2 in double precision, without |x|^2, which is the same for all centroids.
         """
+        squares, doubled = self._factors
+        units = np.empty(len(frames), np.int64)
+        for start in range(0, len(frames), CHUNK):
+            distances = frames[start : start + CHUNK].astype(np.float64) @ doubled
+            distances += squares
+            distances.argmin(1, out=units[start : start + CHUNK])
+        return units
+
+    @cached_property
+    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """|c|^2 and -2c in double precision: (K,), (D, K)."""
         centroids = self.centroids.astype(np.float64)
-        squares = np.square(centroids).sum(1)
-        chunks = (frames[start : start + CHUNK].astype(np.float64) for start in range(0, len(frames), CHUNK))
-        return np.concatenate([(squares - 2 * chunk @ centroids.T).argmin(1) for chunk in chunks])
+        return np.square(centroids).sum(1), -2 * centroids.T
 
     def squared_distances(self, frames: np.ndarray, units: np.ndarray) -> np.ndarray:
         """Of each frame to the centroid of its unit, in double precision: (T, D), (T,) -> (T,)."""
-        centroids = self.centroids.astype(np.float64)
-        starts = range(0, len(frames), CHUNK)
-        apart = (frames[start : start + CHUNK] - centroids[units[start : start + CHUNK]] for start in starts)
-        return np.concatenate([np.einsum("td,td->t", chunk, chunk) for chunk in apart])
+        distances = np.empty(len(frames))
+        for start in range(0, len(frames), CHUNK):
+            part = slice(start, start + CHUNK)
+            apart = np.subtract(frames[part], self.centroids[units[part]], dtype=np.float64)
+            np.einsum("td,td->t", apart, apart, out=distances[part])
+        return distances
 
     def inertia(self, frames: np.ndarray) -> float:
         """The mean squared distance of the frames to their centroid: (T, D) -> number."""

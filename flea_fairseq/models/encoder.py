@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from flea_fairseq.errors import CheckpointError
+from flea_fairseq.models import lean_cnn
 from flea_fairseq.models.lean_layer import make_lean
 
 ConvLayers = tuple[tuple[int, int, int], ...]
@@ -194,15 +195,16 @@ class Encoder(nn.Module):
     def convolve(self, source: Tensor, lengths: Tensor) -> Tensor:
         """The convolutions, which nothing random acts in: (B, samples) and true samples (B,) -> (B, T, C).
 
-        Without gradients a processor takes one utterance after the other: no work and no memory for padding.
+        A processor takes one utterance after the other: no work and no memory for padding.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cnn_frozen):
-            if source.device.type == "cpu" and not torch.is_grad_enabled():
-                rows = [self.feature_extractor(row[None, :n])[0].T for row, n in zip(source, lengths.tolist())]
+            if source.device.type == "cpu":
+                wholes = [row[None, :n] for row, n in zip(source, lengths.tolist())]
+                rows = [lean_cnn.convolve(self.feature_extractor, whole)[0].T for whole in wholes]
                 return pad_sequence(rows, batch_first=True)
-            return self._convolve(source, lengths).transpose(1, 2)
+            return self._convolve_at_once(source, lengths).transpose(1, 2)
 
-    def _convolve(self, source: Tensor, lengths: Tensor) -> Tensor:
+    def _convolve_at_once(self, source: Tensor, lengths: Tensor) -> Tensor:
         first, *rest = self.feature_extractor.conv_layers
         x = source.unsqueeze(1)
         if self.config.extractor_mode == "default" and bool((lengths < source.size(1)).any()):

@@ -10,7 +10,14 @@ from torchaudio.models.wav2vec2.utils import import_huggingface_model
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models.checkpoints import build_encoder, load_encoder, read_checkpoint
-from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
+from flea_fairseq.models.encoder import (
+    BASE_CONV_LAYERS,
+    Encoder,
+    EncoderConfig,
+    Regularisation,
+    masked_group_norm,
+    parse_conv_layers,
+)
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wav2vec2"])
@@ -105,6 +112,37 @@ def test_a_padded_batch_equals_each_utterance_alone(hugging_face_folder, real_wa
             assert all(torch.allclose(ours[i, : frames[i]], one[0], atol=1e-4) for ours, one in states)
         wrong, _ = encoder(batch)  # the test can fail: without lengths the padding is heard
         assert (wrong[1, : frames[1]] - encoder(parts[1][None])[0][0]).abs().max() > 1e-2
+
+
+def test_a_padded_batch_at_once_equals_one_by_one(hugging_face_folder, real_waveform):
+    """As GPUs do it, with its gradients; a processor takes one after the other."""
+    encoder, results = load_encoder(hugging_face_folder), []
+    lengths = torch.tensor([30000, 17777, 12345])
+    source = torch.nn.utils.rnn.pad_sequence([real_waveform[:n] for n in lengths], batch_first=True)
+    for convolve in (encoder.convolve, lambda *batch: encoder._convolve_at_once(*batch).transpose(1, 2)):
+        encoder.zero_grad()
+        rows = [row[:count] for row, count in zip(convolve(source, lengths), encoder.frame_lengths(lengths))]
+        sum(row.square().sum() for row in rows).backward()
+        results.append([*rows, *[p.grad.clone() for p in encoder.feature_extractor.parameters()]])
+    for one, other in zip(*results):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
+    alone = encoder.feature_extractor(real_waveform[None, :17777])[0].T
+    assert torch.allclose(results[0][1], alone, atol=1e-5)
+
+
+def test_group_norm_without_padding_is_torchs_on_each_utterance():
+    torch.manual_seed(0)
+    x, norm, frames = torch.randn(3, 4, 50, requires_grad=True), torch.nn.GroupNorm(4, 4), [50, 31, 7]
+    torch.nn.init.normal_(norm.weight)
+    normalised = masked_group_norm(x, norm, torch.tensor(frames))
+    weighted = torch.randn(3, 4, 50)
+    (normalised * weighted).sum().backward()
+    for row, n in enumerate(frames):
+        alone = x.detach()[row : row + 1, :, :n].clone().requires_grad_()
+        expected = norm(alone)
+        (expected * weighted[row, :, :n]).sum().backward()
+        assert torch.equal(normalised[row, :, :n], expected[0]) and not normalised[row, :, n:].any()
+        assert torch.equal(x.grad[row, :, :n], alone.grad[0]) and not x.grad[row, :, n:].any()
 
 
 def test_frame_lengths_are_those_of_the_convolutions():

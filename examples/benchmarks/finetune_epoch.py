@@ -6,10 +6,13 @@ dropouts and masks of finetune.yaml. Every arm has the same weights and draws th
   the disk that it takes, are printed.
 - fairseq: as the authors ran it: random order, padded batches, fairseq's own HuBERT with a padding mask, whose CNN is
   computed without gradients in every epoch.
-- no_cache: our model and task in the same random order, without the cache.
+- no_cache (one run): our model and task in the same random order, without the cache.
+- micro (one run): ours, but a batch is four of a quarter's size, whose gradients are summed (optimization.update_freq):
+  as many utterances an update, of lengths that are more alike.
 Before anything is timed every arm computes the logits of one utterance alone: all must agree to 1e-4.
 """
 
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 from weights import write_hubert
 
 SEED, FOLD, MAX_SECONDS = 1, "03-08", 6.0
-PEERS = ("fairseq", "no_cache")
+WARM_UP, MICRO = 8, 4  # utterances of the update that is not timed; parts of a batch in "micro"
 BAR = 1.8
 DROPOUTS = dict(dropout=0.1, attention_dropout=0.1, activation_dropout=0.0, encoder_layerdrop=0.0, dropout_input=0.0)
 MASKS = dict(mask_prob=0.08, mask_length=10)
@@ -55,27 +58,28 @@ def arm(system: str, work: Path, batch_size: int) -> None:
     if system == "fairseq":
         task, model = fairseq_arm(work)
     else:
-        task, model = our_arm(work, str(cache) if system == "ours" else "")
+        task, model = our_arm(work, "" if system == "no_cache" else str(cache))
     started = time.perf_counter()
     task.load_dataset("train")
     fill, dataset = time.perf_counter() - started, task.datasets["train"]
-    if system != "ours":
+    if system in ("fairseq", "no_cache"):
         in_random_order(dataset)
     with torch.no_grad():
         torch.manual_seed(SEED)
         model.head.weight.normal_(), model.head.bias.zero_()
         logit = float(model.eval()(**dataset.collater([dataset[0]])["net_input"])["logits"][0, 0])
+    from fairseq.data.iterators import GroupedIterator
     from fairseq.optim.adam import Adam
 
     optimiser = Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=1e-5)
     model.train()
-    update(model, optimiser, next(batches(task, dataset, batch_size, 1)))
-    start, used, padded = time.perf_counter(), 0, 0
-    for batch in batches(task, dataset, batch_size, 2):
-        lengths = batch["net_input"]["lengths"]
-        used, padded = used + int(lengths.sum()), padded + len(lengths) * int(lengths.max())
-        update(model, optimiser, batch)
+    update(model, optimiser, [next(batches(task, dataset, WARM_UP, 1))])
+    start, parts, lengths = time.perf_counter(), MICRO if system == "micro" else 1, []
+    for group in GroupedIterator(batches(task, dataset, batch_size // parts, 2), parts):
+        lengths += [batch["net_input"]["lengths"] for batch in group]
+        update(model, optimiser, group)
     seconds = time.perf_counter() - start
+    used, padded = (sum(int(f(n)) for n in lengths) for f in (torch.sum, lambda n: len(n) * n.max()))
     disk = sum(path.stat().st_blocks * 512 for path in cache.rglob("*.safetensors")) / 2**20
     own = dict(fill_s=fill, cache_mib=disk) if system == "ours" else {}
     harness.report_arm(seconds=seconds, logit=logit, padding=1 - used / padded, audio_s=used / 16000, **own)
@@ -163,9 +167,12 @@ def batches(task, dataset, batch_size: int, epoch: int):
     return task.get_batch_iterator(dataset, **options).next_epoch_itr(shuffle=True)
 
 
-def update(model: nn.Module, optimiser, batch: dict) -> None:
-    loss = F.cross_entropy(model(**batch["net_input"])["logits"], batch["target"])
-    loss.backward()
+def update(model: nn.Module, optimiser, group: list[dict]) -> None:
+    """One update on the mean loss of a group of batches."""
+    utterances = sum(len(batch["target"]) for batch in group)
+    for batch in group:
+        logits = model(**batch["net_input"])["logits"]
+        (F.cross_entropy(logits, batch["target"], reduction="sum") / utterances).backward()
     optimiser.step()
     optimiser.zero_grad()
 
@@ -187,26 +194,29 @@ def main(corpus: Path, runs: int, layers: int, batch_size: int, utterances: int,
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, corpus, layers, utterances)
-        done = harness.take_turns(__file__, {name: (name, work, batch_size) for name in ("ours", *PEERS)}, runs)
+        arms = {name: (name, work, batch_size) for name in ("ours", "fairseq", "no_cache", "micro")}
+        done = harness.take_turns(__file__, {name: arms[name] for name in ("ours", "fairseq")}, runs)
+        done |= harness.take_turns(__file__, {name: arms[name] for name in ("no_cache", "micro")}, 1)
     harness.conclude("finetune_epoch", compare(done))
 
 
 def compare(done: dict[str, list[dict]]) -> list[harness.Row]:
-    """The rows, with what the first epoch costs. Ends the benchmark where the logits or the utterances differ."""
-    ours, values = done["ours"][0], {name: runs[0] for name, runs in done.items()}
-    for name in PEERS:
-        if abs(values[name]["logit"] - ours["logit"]) > 1e-4 or values[name]["audio_s"] != ours["audio_s"]:
-            raise SystemExit(f"ours and {name} differ: {ours}, {values[name]}")
-    fill = np.median(harness.column(done["ours"], "fill_s"))
-    shares = ", ".join(f"{name} {value['padding']:.3f}" for name, value in values.items())
+    """The rows, after what the first epoch costs. Ends the benchmark where the logits or the utterances differ."""
+    first = {name: runs[0] for name, runs in done.items()}
+    ours = first["ours"]
+    for name, values in first.items():
+        if abs(values["logit"] - ours["logit"]) > 1e-4 or values["audio_s"] != ours["audio_s"]:
+            raise SystemExit(f"ours and {name} differ: {ours}, {values}")
+    fill = statistics.median(harness.column(done["ours"], "fill_s"))
+    shares = ", ".join(f"{name} {values['padding']:.3f}" for name, values in first.items())
     print(f"\nfilling the cache, once: {fill:.1f} s; it takes {ours['cache_mib']:.1f} MiB on disk")
-    print(f"share of padding: {shares}; {ours['audio_s']:.0f} s of audio")
-    seconds, peaks = ({n: harness.column(runs, key) for n, runs in done.items()} for key in ("seconds", "peak_mib"))
+    print(f"share of padding: {shares}; {ours['audio_s']:.0f} s of audio an epoch")
     rows = []
-    for name in PEERS:
-        bar = BAR if name == "fairseq" else None
-        rows.append(harness.speed_up(f"epoch after the first, {name}", seconds["ours"], seconds[name], bar))
-        rows.append(harness.share(f"peak memory, {name}", "MiB", peaks["ours"], peaks[name]))
+    for one, peer, bar in (("ours", "fairseq", BAR), ("ours", "no_cache", None), ("micro", "fairseq", None)):
+        runs = list(zip(done[one], done[peer]))  # those that both have
+        seconds, peaks = ([[pair[side][key] for pair in runs] for side in (0, 1)] for key in ("seconds", "peak_mib"))
+        rows.append(harness.speed_up(f"epoch, {one}, peer {peer}", *seconds, bar))
+        rows.append(harness.share(f"peak memory, {one}, peer {peer}", "MiB", *peaks))
     return rows
 
 

@@ -18,7 +18,7 @@ from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 
 CHUNK = 2048  # frames at once: with 500 clusters, 8 MB of distances; larger arrays would be new memory every time
 SEEDING = 64  # frames a cluster among which the first centroids are chosen
-TOLERANCE = 5e-5  # a smaller gain of one iteration, as a part of the inertia, is not worth its time
+TOLERANCE = 1e-4  # a smaller gain of one iteration, as a part of the inertia, is not worth its time
 
 
 @dataclass(frozen=True)

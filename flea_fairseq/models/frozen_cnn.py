@@ -107,4 +107,7 @@ def cnn_key(encoder: Encoder) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"
+    for power, unit in ((30, "GiB"), (20, "MiB")):
+        if count >= 2**power:
+            return f"{count / 2**power:.1f} {unit}"
+    return f"{count / 2**10:.1f} KiB"

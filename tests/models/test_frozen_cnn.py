@@ -7,7 +7,7 @@ import soundfile
 import torch
 import transformers
 
-from flea_fairseq.data.cnn_cache import read_frames
+from flea_fairseq.data.cnn_cache import has_frames, read_frames
 from flea_fairseq.errors import AudioError, ExperimentError
 from flea_fairseq.models.checkpoints import load_encoder
 from flea_fairseq.models.encoder import Encoder
@@ -55,13 +55,14 @@ def test_only_what_is_missing_or_damaged_is_made(encoder, recordings, tmp_path, 
     cnn = FrozenCnn(encoder, tmp_path)
     first = fill(cnn, recordings[:2], [9000, 12345])
     bytes_a_file = [4 * 32 * frames + 4096 for frames in (27, 38)]
-    assert f"2 are to be computed, {sum(bytes_a_file) / 2**20:.1f} MiB" in caplog.text
+    assert f"2 are to be computed, {sum(bytes_a_file) / 1024:.1f} KiB" in caplog.text
     first[1].write_bytes(first[1].read_bytes()[:-4])
-    before = [file.stat().st_mtime_ns for file in first]
+    before = [file.stat().st_ino for file in first]
     caplog.clear()
     files = fill(cnn, recordings, [9000, 12345, 16000])
     assert files[:2] == first and "3 utterances" in caplog.text and "1 are to be computed" in caplog.text
-    assert [file.stat().st_mtime_ns == at for file, at in zip(first, before)] == [True, False]
+    assert [file.stat().st_ino == node for file, node in zip(first, before)] == [True, False]
+    assert has_frames(first[1], (38, 32))
     assert sorted(files) == sorted(cnn.folder.iterdir()) and str(first[1]) in caplog.text
     caplog.clear()
     fill(cnn, recordings, [9000, 12345, 16000])

@@ -38,11 +38,11 @@ def prepared(work: Path, corpus: Path, utterances: int) -> float:
     units = [rng.integers(0, CLUSTERS, frame_count(count)) for count in samples]
     for size in SIZES:
         folder = work / f"{size}x"
-        names = [f"{copy}/{path.name}" for copy in range(size) for path in paths]
+        names = [f"{copy}_{path.name}" for copy in range(size) for path in paths]
+        folder.mkdir(parents=True, exist_ok=True)
         for name, path in zip(names, paths * size):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            if not (folder / name).exists():
-                (folder / name).symlink_to(path)
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(path)
         write_manifest(folder / "ssl.tsv", Manifest(folder, tuple(names), samples * size))
         write_units(folder / "ssl.km", units * size)
         write_dictionary(folder / "dict.km.txt", [str(unit) for unit in range(CLUSTERS)])

@@ -25,7 +25,7 @@ table1-debug: venv
 	test -f $(DEBUG)/weights/km500.bin || $(BIN)/python examples/iemocap/make_weights.py $(DEBUG)/weights
 	$(BIN)/flea run examples/iemocap/debug.yaml --corpus $(DEBUG)/corpus --output $(DEBUG) --cores $(CORES) $(ARGS)
 
-# An hour and a half on two cores; EmoDB's folder as CORPUS. A benchmark that misses a bar does not keep the others from running.
+# More than an hour; EmoDB's folder as CORPUS. A benchmark that misses a bar does not keep the others from running.
 CORPUS ?= ../shared/corpora/emodb
 BENCHMARKS := pretrain_step finetune_epoch kmeans label_corpus scaling predict_rtf
 bench: venv

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from flea_fairseq import __version__
-from flea_fairseq.allocator import keep_freed_memory
 from flea_fairseq.errors import FleaError
 
 PATH = click.Path(path_type=Path)
@@ -305,7 +304,6 @@ def main() -> None:
     """Entry point of `flea`."""
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was started is ended too
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    keep_freed_memory()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|fairseq")
     warnings.filterwarnings("ignore", category=SyntaxWarning)
     flea(prog_name="flea")

@@ -111,6 +111,8 @@ def column(results: list[dict], key: str) -> list[float]:
 
 def environment() -> dict:
     """Machine and versions, for every report."""
+    from flea_fairseq.workflow.run import hardware
+
     versions = {}
     for name in PACKAGES:
         try:
@@ -118,8 +120,8 @@ def environment() -> dict:
         except PackageNotFoundError:
             continue
     return {
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "hardware": hardware(),
+        "cores_used": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         **versions,
@@ -146,14 +148,6 @@ def conclude(benchmark: str, rows: Sequence[Row]) -> None:
     holds = all(row.holds for row in rows)
     print(json.dumps({"benchmark": benchmark, **fields, "bar": bars, "holds": holds}))
     sys.exit(0 if holds else 1)
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _revision() -> str:

@@ -118,7 +118,9 @@ def compare(folder: Path, clusters: int, seeds: int, reuse_peer: bool) -> list[R
 
 
 @click.command(help=__doc__)
-@click.option("--work", type=click.Path(path_type=Path), default="benchmark_kmeans", help="for weights and frames")
+@click.option(
+    "--work", type=click.Path(path_type=Path), default="work/benchmarks/kmeans", help="for weights and frames"
+)
 @click.option("--corpus", type=click.Path(path_type=Path), default=EMODB, help="folder of 16 kHz recordings")
 @click.option("--clusters", type=int, multiple=True, default=(50, 100, 500))
 @click.option("--seeds", default=5)

@@ -170,7 +170,9 @@ def rows(results: dict[str, list[dict]], work: Path) -> list[Row]:
 
 
 @click.command(help=__doc__)
-@click.option("--work", type=click.Path(path_type=Path), default="benchmark_labels", help="for the model and files")
+@click.option(
+    "--work", type=click.Path(path_type=Path), default="work/benchmarks/label_corpus", help="for the model and files"
+)
 @click.option("--corpus", type=click.Path(path_type=Path), default=EMODB, help="folder of 16 kHz recordings")
 @click.option("--utterances", type=int, help="Only the first so many, for a trial.")
 @click.option("--runs", default=3)

@@ -103,7 +103,9 @@ def run(arm: str, work: Path) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--work", type=click.Path(path_type=Path), default="benchmark_predict", help="for models and wav files")
+@click.option(
+    "--work", type=click.Path(path_type=Path), default="work/benchmarks/predict_rtf", help="for models and wav files"
+)
 @click.option("--corpus", type=click.Path(path_type=Path), default=EMODB, help="folder of 16 kHz recordings")
 @click.option("--utterances", default=60)
 @click.option("--runs", default=3)

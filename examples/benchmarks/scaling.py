@@ -103,7 +103,9 @@ def growth(step: str, results: dict[str, list[dict]]) -> list[Row]:
 
 
 @click.command(help=__doc__)
-@click.option("--work", type=click.Path(path_type=Path), default="benchmark_scaling", help="for the model and files")
+@click.option(
+    "--work", type=click.Path(path_type=Path), default="work/benchmarks/scaling", help="for the model and files"
+)
 @click.option("--corpus", type=click.Path(path_type=Path), default=EMODB, help="folder of 16 kHz recordings")
 @click.option("--utterances", default=60, help="at 1x")
 @click.option("--runs", default=3)

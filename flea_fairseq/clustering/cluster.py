@@ -40,7 +40,7 @@ class LabelSet:
         if self.model.clusters == 1:
             return False
         centroids, frames = self.model.centroids.astype(np.float64), frames.astype(np.float64)
-        distances = np.square(centroids).sum(1) - 2 * frames @ centroids.T
+        distances = self.model.relative_distances(frames)
         first, second = np.argpartition(distances, 1)[:, :2].T
         rows = np.arange(len(frames))
         gaps = np.abs(distances[rows, first] - distances[rows, second])

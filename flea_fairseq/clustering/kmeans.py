@@ -8,7 +8,6 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from sklearn.cluster import kmeans_plusplus
 from tqdm import tqdm
 
 from flea_fairseq.clustering.features import Features, Source, read_features
@@ -46,13 +45,17 @@ class KMeansModel:
 
         |x - c|^2 = |x|^2 - 2xc + |c|^2 in double precision, without |x|^2, which is the same for all centroids.
         """
-        squares, doubled = self._factors
         units = np.empty(len(frames), np.int64)
         for start in range(0, len(frames), CHUNK):
-            distances = frames[start : start + CHUNK].astype(np.float64) @ doubled
-            distances += squares
-            distances.argmin(1, out=units[start : start + CHUNK])
+            self.relative_distances(frames[start : start + CHUNK]).argmin(1, out=units[start : start + CHUNK])
         return units
+
+    def relative_distances(self, frames: np.ndarray) -> np.ndarray:
+        """|x - c|^2 - |x|^2 of each frame and centroid, in double precision: (T, D) -> (T, K)."""
+        squares, doubled = self._factors
+        distances = frames.astype(np.float64) @ doubled
+        distances += squares
+        return distances
 
     @cached_property
     def _factors(self) -> tuple[np.ndarray, np.ndarray]:
@@ -205,6 +208,8 @@ def _seeds(frames: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     Greedy: each centroid is the best of 2 + log K draws; in 768 dimensions plain k-means++ draws too many odd frames.
     In double precision, which scikit-learn would otherwise turn the frames into for every centroid again.
     """
+    from sklearn.cluster import kmeans_plusplus  # two seconds that labelling need not pay
+
     sample = frames[_draw(len(frames), SEEDING * clusters, seed)].astype(np.float64)
     return kmeans_plusplus(sample, clusters, random_state=seed)[0].astype(np.float32)
 

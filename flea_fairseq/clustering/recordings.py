@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flea_fairseq.data.audio import FRAME_SAMPLES, SAMPLE_RATE, frame_count, read_audio
-from flea_fairseq.data.manifest import read_manifest
+from flea_fairseq.data.manifest import check_samples, read_manifest
 from flea_fairseq.errors import AudioError
 
 READERS = 4  # threads that decode
@@ -81,9 +81,5 @@ def waveforms(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
 
 def _read(recording: Recording) -> np.ndarray:
     waveform = read_audio(recording.path)
-    if len(waveform) != recording.samples:
-        raise AudioError(
-            f"{recording.path}: {len(waveform)} samples at 16 kHz, the manifest says {recording.samples}; "
-            "write it again"
-        )
+    check_samples(recording.path, len(waveform), recording.samples)
     return waveform

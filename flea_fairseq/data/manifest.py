@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flea_fairseq.data.files import replacing, write_text
-from flea_fairseq.errors import FormatError
+from flea_fairseq.errors import AudioError, FormatError
 
 FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's Dictionary adds these by itself
 
@@ -60,6 +60,12 @@ def read_labels(path: str | Path) -> list[str]:
 def write_labels(path: str | Path, labels: Iterable[str]) -> None:
     """Write a `.emo`: one emotion an utterance and line. Raises FormatError."""
     write_text(path, _joined(_checked_words(path, list(labels))))
+
+
+def check_samples(path: str | Path, found: int, listed: int) -> None:
+    """Raise AudioError where a decoded recording has not as many samples at 16 kHz as its manifest says."""
+    if found != listed:
+        raise AudioError(f"{path}: {found} samples at 16 kHz, the manifest says {listed}; write the manifest again")
 
 
 def read_units(path: str | Path) -> list[np.ndarray]:

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils import remove_weight_norm
 
+from flea_fairseq.allocator import keep_freed_memory
+
 
 def best_device() -> torch.device:
     """The GPU if there is one, or else the CPU."""
@@ -20,6 +22,7 @@ def on_best_device(model: nn.Module) -> nn.Module:
     about 13 MiB for every length of audio it has seen; of those few are ever used again.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # read at its first operation; one pass has 12
+    keep_freed_memory()
     for module in model.modules():
         if hasattr(module, "weight_g"):
             remove_weight_norm(module)

@@ -242,8 +242,7 @@ def transformer_config(config: EncoderConfig, regularisation: Regularisation) ->
     """fairseq's config for its TransformerEncoder of this shape."""
     values = {**config.to_dict(), **asdict(regularisation)}
     known = {field.name for field in fields(HubertConfig)}
-    whole = {"required_seq_len_multiple": 1}  # fairseq pads odd lengths, and attention is then a masked one
-    return HubertConfig(label_rate=50.0, **whole, **{key: value for key, value in values.items() if key in known})
+    return HubertConfig(label_rate=50.0, **{key: value for key, value in values.items() if key in known})
 
 
 def padding_mask(frames: Tensor, width: int) -> Tensor | None:

@@ -64,7 +64,6 @@ class FleaHubertModel(SeededForward, HubertModel):
         super().__init__(cfg, task_cfg, dictionaries)
         self.seed = cfg.seed
         self.precision = str(cfg.precision)
-        self.encoder.required_seq_len_multiple = 1  # fairseq pads odd lengths, and attention is then a masked one
         make_lean(self.encoder)
         freeze_cnn(self, cfg.feature_grad_mult)
         self.linear_heads = None

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from flea_fairseq.data.cnn_cache import has_frames, write_frames
 from flea_fairseq.data.files import sha256
-from flea_fairseq.errors import AudioError, ExperimentError
+from flea_fairseq.data.manifest import check_samples
+from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.device import best_device, on_best_device
 from flea_fairseq.models.encoder import Encoder
 
@@ -66,10 +67,7 @@ class FrozenCnn:
     @torch.no_grad()
     def _frames(self, path: Path, samples: int, waveform: Tensor) -> Tensor:
         """(samples,) -> (T, C) float32."""
-        if len(waveform) != samples:
-            raise AudioError(
-                f"{path}: {len(waveform)} samples at 16 kHz, the manifest says {samples}; write the manifest again"
-            )
+        check_samples(path, len(waveform), samples)
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.cnn(waveform[None].to(best_device()))[0].T.contiguous().cpu()
 

@@ -11,7 +11,11 @@ LEVELS = 1 << 16  # of the random numbers that dropout compares with: probabilit
 
 
 def make_lean(transformer: TransformerEncoder) -> None:
-    """Let a transformer's layers compute as `LeanLayer` does; parameters and their names stay."""
+    """Let a transformer's layers compute as `LeanLayer` does; parameters and their names stay.
+
+    Nor are odd lengths padded, as fairseq does: attention would be a masked one, for which the fast kernels are fewer.
+    """
+    transformer.required_seq_len_multiple = 1
     for layer in transformer.layers:
         if type(layer) is TransformerSentenceEncoderLayer and "forward" not in vars(layer):
             layer.__class__ = LeanLayer

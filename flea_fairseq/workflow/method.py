@@ -76,8 +76,11 @@ class Method:
     systems: list[dict] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; a clustering's with the names of its label sets."""
+        values = asdict(self)
+        for name, clustering in self.clusterings.items():
+            values["clusterings"][name]["sets"] = clustering.sets
+        return values
 
 
 def method(plan: Experiment, weights: Weights) -> Method:

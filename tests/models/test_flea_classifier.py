@@ -99,9 +99,7 @@ def test_a_frozen_encoder_is_the_checkpoints_own_while_training(hugging_face_fol
     source, lengths = torch.randn(2, 12000), torch.tensor([12000, 7000])
     states, _ = load_encoder(hugging_face_folder).hidden_states(source, lengths)
     with torch.no_grad():
-        output = model(source, lengths)
-        for got, expected, frames in zip(output["x"], sum(states) / 4, output["frames"]):
-            assert torch.allclose(got[:frames], expected[:frames], atol=2e-6)
+        assert torch.allclose(model(source, lengths)["x"], sum(states) / 4, atol=1e-6)
         moving = build(hugging_face_folder, **noisy).train()
         assert not torch.allclose(moving(source, lengths)["x"], sum(states) / 4, atol=0.1)
 

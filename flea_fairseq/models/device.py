@@ -1,12 +1,10 @@
 """Where and how models run when they are not trained by fairseq: the one place that decides."""
 
-import os
-
 import torch
 from torch import nn
 from torch.nn.utils import remove_weight_norm
 
-from flea_fairseq.allocator import keep_freed_memory
+from flea_fairseq.allocator import keep_few_primitives, keep_freed_memory
 
 
 def best_device() -> torch.device:
@@ -18,10 +16,9 @@ def on_best_device(model: nn.Module) -> nn.Module:
     """Move a model there, to be used and no longer trained.
 
     The product of direction and length that weight normalisation (of the positions' convolution, 4.7 million weights)
-    makes in every pass is made once, to the same bits. oneDNN keeps the code and scratch memory of 1024 operations,
-    about 13 MiB for every length of audio it has seen; of those few are ever used again.
+    makes in every pass is made once, to the same bits.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")  # read at its first operation; one pass has 12
+    keep_few_primitives(20)  # one pass has 15
     keep_freed_memory()
     for module in model.modules():
         if hasattr(module, "weight_g"):

@@ -13,12 +13,12 @@ def convolve(extractor: ConvFeatureExtractionModel, source: Tensor) -> Tensor:
     two of them, and the first convolution, are computed again, which costs a hundredth of an update. HuBERT-base keeps
     a fifth of the memory. A processor, which one utterance keeps busy, takes one after the other, backward as well.
     """
+    rows = source.split(1 if source.device.type == "cpu" else len(source))
     if not torch.is_grad_enabled():
-        return extractor(source)
+        return torch.cat([extractor(row) for row in rows])
     parts = segments(extractor)
-    batches = source.unsqueeze(1).split(1 if source.device.type == "cpu" else len(source))
-    rows = [checkpoint_sequential(parts, len(parts), x, use_reentrant=False, preserve_rng_state=False) for x in batches]
-    return torch.cat(rows)
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    return torch.cat([checkpoint_sequential(parts, len(parts), row.unsqueeze(1), **options) for row in rows])
 
 
 def segments(extractor: ConvFeatureExtractionModel) -> list[nn.Sequential]:

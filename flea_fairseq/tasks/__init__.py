@@ -2,8 +2,9 @@
 
 import flea_fairseq.criterions.emotion_cross_entropy
 import flea_fairseq.criterions.masked_prediction  # noqa: F401
-from flea_fairseq.allocator import keep_freed_memory
+from flea_fairseq.allocator import keep_few_primitives, keep_freed_memory
 from flea_fairseq.models.checkpoints import allow_fairseq_classes
 
 allow_fairseq_classes()  # so that fairseq resumes its own checkpoints with torch's safe loader
 keep_freed_memory()
+keep_few_primitives(64)  # an update with trained convolutions has 44

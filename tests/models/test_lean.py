@@ -6,9 +6,11 @@ import gc
 import pytest
 import torch
 from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, TransformerSentenceEncoderLayer
+from torch import nn
 
 from flea_fairseq.models.lean_cnn import convolve
 from flea_fairseq.models.lean_layer import LeanLayer, attend_with_dropout, dropout, kept
+from flea_fairseq.models.lean_positions import LeanPositions
 
 
 def both(layer_norm_first: bool, **p: float) -> tuple[TransformerSentenceEncoderLayer, LeanLayer]:
@@ -80,6 +82,44 @@ def test_convolutions_are_fairseqs(mode):
     got.square().sum().backward()
     for a, b in zip(theirs.parameters(), ours.parameters()):
         assert torch.allclose(b.grad, a.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel, batch, time", [(16, 3, 11), (16, 3, 12), (5, 2, 30), (6, 1, 9), (16, 1, 3)])
+def test_positions_are_torchs_convolution(kernel, batch, time):
+    """Odd and even kernels and lengths, shorter and longer than the kernel; the last is not transformed."""
+    torch.manual_seed(0)
+    theirs = nn.Conv1d(12, 24, kernel, padding=kernel // 2, groups=3).double()
+    ours, x = copy.deepcopy(theirs).float(), torch.randn(batch, 12, time, dtype=torch.float64)
+    ours.__class__ = LeanPositions
+    results = []
+    for conv, source in ((theirs, x), (ours, x.float())):
+        source.requires_grad_()
+        output = conv(source)
+        output.square().sum().backward()
+        results.append([output, source.grad, conv.weight.grad, conv.bias.grad])
+    for expected, got in zip(*results):
+        assert got.shape == expected.shape and torch.allclose(got.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_activations_of_a_dropped_out_feed_forward_have_its_gradient():
+    """Against finite differences, in a layer and with the same numbers drawn each time."""
+    _, ours = both(True, activation_dropout=0.3)
+    ours.double().activation_fn = torch.nn.functional.gelu  # fairseq's computes in single precision
+    x = torch.randn(3, 2, 32, dtype=torch.float64, requires_grad=True)
+
+    def drawn(x, *parameters):
+        torch.manual_seed(7)
+        return ours._feed_forward(x)
+
+    assert torch.autograd.gradcheck(drawn, (x, ours.fc2.weight, ours.fc2.bias, ours.fc1.bias), fast_mode=True)
+    assert not torch.equal(drawn(x), ours.eval()._feed_forward(x))
+
+
+def test_a_layer_without_gradients_is_fairseqs():
+    theirs, ours = both(False)
+    x = torch.randn(11, 3, 32)
+    with torch.no_grad():
+        assert torch.allclose(ours.eval()(x)[0], theirs.eval()(x)[0], atol=1e-5)
 
 
 def test_less_is_kept_for_the_backward_pass():

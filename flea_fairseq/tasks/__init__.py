@@ -7,4 +7,4 @@ from flea_fairseq.models.checkpoints import allow_fairseq_classes
 
 allow_fairseq_classes()  # so that fairseq resumes its own checkpoints with torch's safe loader
 keep_freed_memory()
-keep_few_primitives(64)  # an update with trained convolutions has 44
+keep_few_primitives(256)  # an update has 77 of one length

@@ -19,6 +19,7 @@ from flea_fairseq.workflow.settings import override
 
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
 SHOWN = ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua")
+OWN_WORDS = re.compile(r"\[flea_fairseq[\w.]*\]\[INFO\] - (.+)")  # what our code says in fairseq's log
 FINISHED = "finished.json"  # in the run's folder: of which inputs the model was made
 USER_DIR = Path(__file__).resolve().parents[1]
 
@@ -141,10 +142,12 @@ def _copy(lines: Iterable[str], file) -> Iterable[str]:
 
 
 def _follow(lines: Iterable[str], run_dir: Path) -> None:
-    """Show fairseq's JSON log lines as a progress bar over updates."""
+    """Show fairseq's JSON log lines as a progress bar over updates, and above it what our own code says."""
     with tqdm(desc=run_dir.parent.name, unit="update", mininterval=1) as bar:
         shown: dict[str, str] = {}
         for line in lines:
+            if said := OWN_WORDS.search(line):
+                bar.write(said[1], file=sys.stderr)
             values = json_part(line)
             if any(key in values for key in UPDATES):
                 if bar.total is None:

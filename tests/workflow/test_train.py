@@ -35,6 +35,15 @@ def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
     assert not _is_finished(tmp_path / "run", {**record, "settings": ["other"]}, tmp_path / "model.pt")
 
 
+def test_what_our_code_says_is_shown(fold_folder, tmp_path, capsys):
+    train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "a.pt", tmp_path / "a",
+          labels=fold_folder, label_sets=["km50"], settings=settings(1))  # fmt: skip
+    assert "prediction head" not in capsys.readouterr().err
+    train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "b.pt", tmp_path / "b", init=tmp_path / "a.pt",
+          labels=fold_folder, label_sets=["km50"], settings=[*settings(1), "model.fresh_head=true"])  # fmt: skip
+    assert "\nnew prediction head for 50 label(s)\n" in capsys.readouterr().err.replace("\r", "\n")
+
+
 def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):
     (tmp_path / "model.pt").write_text("what was there before")
     with pytest.raises(ExperimentError, match=r"train.log: fairseq ended with status 1: .*no_such_key"):

@@ -92,7 +92,7 @@ class FleaHubertModel(SeededForward, HubertModel):
         head = {name: stored[name] for name in own if name in stored and stored[name].shape == own[name].shape}
         if head.keys() != own.keys():
             head = own
-            logger.info("new prediction head for %s label(s)", sum(self.num_classes))
+            logger.info("new prediction head with %s classes", sum(self.num_classes))
         load_state(self, {**checkpoint.encoder_state, **head}, checkpoint.path)
 
     def forward(

@@ -41,7 +41,7 @@ def test_what_our_code_says_is_shown(fold_folder, tmp_path, capsys):
     assert "prediction head" not in capsys.readouterr().err
     train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "b.pt", tmp_path / "b", init=tmp_path / "a.pt",
           labels=fold_folder, label_sets=["km50"], settings=[*settings(1), "model.fresh_head=true"])  # fmt: skip
-    assert "\nnew prediction head for 50 label(s)\n" in capsys.readouterr().err.replace("\r", "\n")
+    assert "\nnew prediction head with 54 classes\n" in capsys.readouterr().err.replace("\r", "\n")
 
 
 def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):

@@ -53,7 +53,7 @@ class KMeansModel:
     def relative_distances(self, frames: np.ndarray) -> np.ndarray:
         """|x - c|^2 - |x|^2 of each frame and centroid, in double precision: (T, D) -> (T, K)."""
         squares, doubled = self._factors
-        distances = frames.astype(np.float64) @ doubled
+        distances = frames.astype(np.float64, copy=False) @ doubled
         distances += squares
         return distances
 

@@ -10,6 +10,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from flea_fairseq.models.lean_positions import LeanPositions
+from flea_fairseq.models.precision import is_single_on_cpu
 
 LEVELS = 1 << 16  # of the random numbers that dropout compares with: probabilities are rounded to 1/65536
 
@@ -86,9 +87,7 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     Without gradients, on a CPU and in single precision by the operation of oneDNN that torch's own compiler turns a
     linear layer into: with a recording's few frames it is a fifth faster than the product that torch takes by itself.
     """
-    if torch.is_grad_enabled() or x.is_cuda or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
-        return layer(x)
-    if not torch.backends.mkldnn.is_available():
+    if torch.is_grad_enabled() or not is_single_on_cpu(x) or not torch.backends.mkldnn.is_available():
         return layer(x)
     return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from flea_fairseq.models.precision import is_single_on_cpu
+
 PARTS = 4  # of the groups of channels, one after the other: a transformed kernel is 2.5 times as large
 
 
@@ -18,8 +20,7 @@ class LeanPositions(nn.Conv1d):
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        plain = x.is_cuda or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
-        if plain or not torch.is_grad_enabled() or len(x) * x.shape[2] < self.kernel_size[0]:
+        if not is_single_on_cpu(x) or not torch.is_grad_enabled() or len(x) * x.shape[2] < self.kernel_size[0]:
             return super()._conv_forward(x, weight, bias)
         parts = math.gcd(self.groups, PARTS)
         options = {"use_reentrant": False, "preserve_rng_state": False}

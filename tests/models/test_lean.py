@@ -84,12 +84,13 @@ def test_convolutions_are_fairseqs(mode):
         assert torch.allclose(b.grad, a.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [3, 8])  # at once, and in four parts of two groups
 @pytest.mark.parametrize("kernel, batch, time", [(16, 3, 11), (16, 3, 12), (5, 2, 30), (6, 1, 9), (16, 1, 3)])
-def test_positions_are_torchs_convolution(kernel, batch, time):
+def test_positions_are_torchs_convolution(kernel, batch, time, groups):
     """Odd and even kernels and lengths, shorter and longer than the kernel; the last is not transformed."""
     torch.manual_seed(0)
-    theirs = nn.Conv1d(12, 24, kernel, padding=kernel // 2, groups=3).double()
-    ours, x = copy.deepcopy(theirs).float(), torch.randn(batch, 12, time, dtype=torch.float64)
+    theirs = nn.Conv1d(24, 48, kernel, padding=kernel // 2, groups=groups).double()
+    ours, x = copy.deepcopy(theirs).float(), torch.randn(batch, 24, time, dtype=torch.float64)
     ours.__class__ = LeanPositions
     results = []
     for conv, source in ((theirs, x), (ours, x.float())):

@@ -68,7 +68,7 @@ def train(work: Path, size: str) -> None:
     """One epoch in the same batches of at most 30 s; the model is not saved, which costs the same at any size."""
     settings = {
         "common.user_dir": CONFIG.parents[1] / "flea_fairseq", "checkpoint.save_dir": work / "run",
-        "+checkpoint.no_save": "true", "task.data": work / size, "model.init_checkpoint": work / "hubert_small.pt",
+        "++checkpoint.no_save": "true", "task.data": work / size, "model.init_checkpoint": work / "hubert_small.pt",
         "dataset.max_tokens": 480000, "dataset.num_workers": 0, "optimization.update_freq": "[1]",
         "optimization.max_update": 0, "optimization.max_epoch": 1, "lr_scheduler.total_num_update": 1000,
     }  # fmt: skip

@@ -71,6 +71,7 @@ def train(work: Path, size: str) -> None:
         "++checkpoint.no_save": "true", "task.data": work / size, "model.init_checkpoint": work / "hubert_small.pt",
         "dataset.max_tokens": 480000, "dataset.num_workers": 0, "optimization.update_freq": "[1]",
         "optimization.max_update": 0, "optimization.max_epoch": 1, "lr_scheduler.total_num_update": 1000,
+        "model.conv_feature_layers": f"'{CONV}'", **{f"model.{key}": value for key, value in SHAPE.items()},
     }  # fmt: skip
     command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", CONFIG, "--config-name", "pretrain"]
     command += [f"{key}={value}" for key, value in settings.items()]

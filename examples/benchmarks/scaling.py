@@ -19,10 +19,13 @@ from weights import write_hubert
 
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.data.manifest import Manifest, read_manifest, write_dictionary, write_manifest, write_units
+from flea_fairseq.workflow.settings import override
 
 SIZES = (1, 2, 4)
-CONV = "[(128,10,5)] + [(128,3,2)] * 4 + [(128,2,2)] * 2"
-SHAPE = {"encoder_layers": 4, "encoder_embed_dim": 256, "encoder_ffn_embed_dim": 1024, "encoder_attention_heads": 4}
+SHAPE = {
+    "conv_feature_layers": "[(128,10,5)] + [(128,3,2)] * 4 + [(128,2,2)] * 2", "encoder_layers": 4,
+    "encoder_embed_dim": 256, "encoder_ffn_embed_dim": 1024, "encoder_attention_heads": 4,
+}  # fmt: skip
 LAYER, CLUSTERS, MAX_FRAMES = 3, 100, 5000
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 TIME_BAR, MEMORY_BAR = 1.05, 1.1
@@ -30,7 +33,7 @@ TIME_BAR, MEMORY_BAR = 1.05, 1.1
 
 def prepared(work: Path, corpus: Path, utterances: int) -> float:
     """Write the model and, for each size, a folder with ssl.tsv, ssl.km and its dictionary; seconds at 1x."""
-    write_hubert(work / "hubert_small.pt", CLUSTERS, conv_feature_layers=CONV, **SHAPE)
+    write_hubert(work / "hubert_small.pt", CLUSTERS, **SHAPE)
     every = read_manifest(write_listing(corpus, work / "all.tsv"))
     step = max(1, len(every.names) // utterances)
     paths, samples = every.paths()[::step][:utterances], every.frames[::step][:utterances]
@@ -68,13 +71,13 @@ def train(work: Path, size: str) -> None:
     """One epoch in the same batches of at most 30 s; the model is not saved, which costs the same at any size."""
     settings = {
         "common.user_dir": CONFIG.parents[1] / "flea_fairseq", "checkpoint.save_dir": work / "run",
-        "++checkpoint.no_save": "true", "task.data": work / size, "model.init_checkpoint": work / "hubert_small.pt",
-        "dataset.max_tokens": 480000, "dataset.num_workers": 0, "optimization.update_freq": "[1]",
+        "++checkpoint.no_save": True, "task.data": work / size, "model.init_checkpoint": work / "hubert_small.pt",
+        "dataset.max_tokens": 480000, "dataset.num_workers": 0, "optimization.update_freq": [1],
         "optimization.max_update": 0, "optimization.max_epoch": 1, "lr_scheduler.total_num_update": 1000,
-        "model.conv_feature_layers": f"'{CONV}'", **{f"model.{key}": value for key, value in SHAPE.items()},
+        **{f"model.{key}": value for key, value in SHAPE.items()},
     }  # fmt: skip
     command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", CONFIG, "--config-name", "pretrain"]
-    command += [f"{key}={value}" for key, value in settings.items()]
+    command += [override(key, value) for key, value in settings.items()]
     start = time.perf_counter()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     whole = time.perf_counter() - start
@@ -116,9 +119,7 @@ def main(work: Path, corpus: Path, utterances: int, runs: int, arm: tuple | None
         return ARMS[arm[0]](Path(arm[1]), arm[2])
     work = work.resolve()
     seconds = prepared(work, corpus, utterances)
-    begin(
-        "scaling", audio_seconds=round(seconds, 1), sizes=SIZES, shape=SHAPE, conv=CONV, max_frames=MAX_FRAMES, seed=1
-    )
+    begin("scaling", audio_seconds=round(seconds, 1), sizes=SIZES, shape=SHAPE, max_frames=MAX_FRAMES, seed=1)
     arms = {f"{step} {size}x": (step, work, f"{size}x") for step in ARMS for size in SIZES}
     results = take_turns(__file__, arms, runs)
     conclude("scaling", [row for step in ARMS for row in growth(step, results)])

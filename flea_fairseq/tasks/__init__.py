@@ -7,4 +7,4 @@ from flea_fairseq.models.checkpoints import allow_fairseq_classes
 
 allow_fairseq_classes()  # so that fairseq resumes its own checkpoints with torch's safe loader
 keep_freed_memory()
-keep_few_primitives(256)  # an update has 77 of one length
+keep_few_primitives(96)  # an update has 77 of one length, and few lengths return

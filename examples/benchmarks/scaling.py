@@ -111,7 +111,7 @@ def growth(step: str, results: dict[str, list[dict]]) -> list[Row]:
     "--work", type=click.Path(path_type=Path), default="work/benchmarks/scaling", help="for the model and files"
 )
 @click.option("--corpus", type=click.Path(path_type=Path), default=EMODB, help="folder of 16 kHz recordings")
-@click.option("--utterances", default=240, help="at 1x")
+@click.option("--utterances", default=535, help="at 1x; 535 are all of EmoDB")
 @click.option("--runs", default=3)
 @click.option("--arm", nargs=3, hidden=True)
 def main(work: Path, corpus: Path, utterances: int, runs: int, arm: tuple | None) -> None:

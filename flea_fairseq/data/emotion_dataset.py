@@ -10,6 +10,7 @@ from fairseq.data import FairseqDataset
 
 from flea_fairseq.data.audio import SAMPLE_RATE, read_audio
 from flea_fairseq.data.cnn_cache import read_frames
+from flea_fairseq.data.loading_thread import load_with_one_core
 from flea_fairseq.data.manifest import Manifest
 
 BUCKET_SECONDS = 0.25  # utterances of one bucket may share a batch in any order
@@ -70,6 +71,7 @@ class EmotionDataset(FairseqDataset):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> dict:
+        load_with_one_core()
         source = self.waveform(index) if self.frames is None else read_frames(self.frames[index])
         samples = len(source) if self.frames is None else self.size(index)
         return {"id": int(index), "source": source, "samples": samples, "target": int(self.targets[index])}

@@ -10,6 +10,7 @@ from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPret
 from omegaconf import II
 
 from flea_fairseq.data.emotion_dataset import SharedEpoch, crop_start
+from flea_fairseq.data.loading_thread import load_with_one_core
 from flea_fairseq.models.repair import repair_last
 
 
@@ -71,6 +72,10 @@ class SeededCrops(BaseWrapperDataset):
         self.epoch = SharedEpoch()
         self.pads = dataset.pad_audio if hasattr(dataset, "pad_audio") else dataset.pad
         self.random_crop = getattr(dataset, "random_crop", True)
+
+    def __getitem__(self, index: int) -> dict:
+        load_with_one_core()
+        return super().__getitem__(index)
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

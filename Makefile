@@ -6,14 +6,19 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test table1-debug bench lint pins venv
+.PHONY: demo test test-cluster table1-debug bench lint pins venv
 .DEFAULT_GOAL := test
 
 venv:
 	@./venv.sh $(VENV) $(PYTHON)
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/cluster $(ARGS)
+
+# On a real Slurm that the tests start on this machine (root, Debian's packages); ARGS="-m long" for the whole demo.
+test-cluster: ARGS ?= -m "not long"
+test-cluster: venv
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 demo: venv
 	test -d $(DEMO)/corpus || $(BIN)/python examples/demo/make_corpus.py $(DEMO)/corpus

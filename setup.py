@@ -17,7 +17,7 @@ setup(
     license="MIT",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["flea_fairseq", "flea_fairseq.*"]),
-    package_data={"flea_fairseq": ["workflow/Snakefile", "evaluation/*.html.j2"]},
+    package_data={"flea_fairseq": ["workflow/Snakefile", "workflow/*.smk", "workflow/*.tsv", "evaluation/*.html.j2"]},
     install_requires=[
         # The engine. fairseq 0.12.2 does not import on Python >= 3.11; fairseq-fixed is the same module, mended.
         'fairseq==0.12.2; python_version < "3.11"',

@@ -3,6 +3,7 @@
 Steps are imported when their verb runs: torch and fairseq take seconds, and `flea --help` must not pay them.
 """
 
+import errno
 import signal
 import sys
 import warnings
@@ -12,8 +13,10 @@ import click
 
 from flea_fairseq import __version__
 from flea_fairseq.errors import FleaError
+from flea_fairseq.workflow.devices import take_gpus
 
 PATH = click.Path(path_type=Path)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 PROTOCOLS = ["inner", "paper", "authors", "oracle"]
 
 
@@ -21,10 +24,17 @@ class Verbs(click.Group):
     """Shows what the user can mend in one line, without a traceback."""
 
     def invoke(self, context: click.Context) -> object:
+        take_gpus()
         try:
             return super().invoke(context)
         except FleaError as error:
             click.echo(f"error: {error}", err=True)
+            sys.exit(getattr(error, "status", 1))
+        except OSError as error:  # a full disk, a folder that may not be written
+            if error.errno is None or isinstance(error, BrokenPipeError):
+                raise
+            full = "; free some space, and start the same command again" if error.errno in FULL else ""
+            click.echo(f"error: {error.filename or 'writing a file'}: {error.strerror}{full}", err=True)
             sys.exit(1)
 
 
@@ -39,6 +49,37 @@ def flea() -> None:
     """Speech emotion recognition with frame-level alignment (FLEA) on fairseq."""
 
 
+def frame_options(command):
+    """What `fit` and `cluster` take frames from."""
+    for option in (
+        click.option(
+            "--bf16", is_flag=True, help="Encode in half precision: faster on hardware made for it, some labels differ."
+        ),
+        click.option("--mfcc", is_flag=True, help="39-dimensional MFCC instead of a model."),
+        click.option("--layer", "layers", type=click.IntRange(min=1), multiple=True, help="Transformer layer, from 1."),
+        click.option("--checkpoint", type=PATH, help="fairseq .pt (also our own) or Hugging Face folder."),
+    ):
+        command = option(command)
+    return command
+
+
+def fit_options(command):
+    """How `fit` and `cluster` fit k-means."""
+    for option in (
+        click.option("--iterations", type=click.IntRange(min=1), default=50),
+        click.option("--restarts", type=click.IntRange(min=1), default=1, help="Keep the best of so many."),
+        click.option("--seed", type=int, default=1),
+        click.option(
+            "--max-frames",
+            type=click.IntRange(min=1),
+            help="Fit on utterances drawn at random that make so many frames.  [default: as many as fit 2 GiB: 2^31 / "
+            "(4 bytes x dimensions x layers), 699,050 for one layer of 768, 3.9 hours of speech]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @verb("run", "examples/emodb/experiment.yaml --corpus /data/emodb --output work/emodb --cores 2")
 @click.argument("experiment", type=PATH)
 @click.option("--corpus", type=PATH, required=True, help="Root folder of the recordings.")
@@ -46,16 +87,41 @@ def flea() -> None:
     "--output", type=PATH, required=True, help="Folder for everything that is made; a second run goes on there."
 )
 @click.option("--cores", type=click.IntRange(min=1), default=1, help="CPU cores: folds run side by side.")
+@click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs of this machine, for steps side by side.")
+@click.option("--profile", default="", help="Run steps as Slurm jobs: a folder like examples/slurm/profile.")
+@click.option("--shards", type=click.IntRange(min=1), default=1, help="Label a split in so many jobs.")
 @click.option("--dry-run", is_flag=True, help="Only print the steps (after reading and splitting the corpus).")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment file.")
-def run(experiment, corpus, output, cores, dry_run, changes) -> None:
+def run(experiment, corpus, output, cores, gpus, profile, shards, dry_run, changes) -> None:
     """Run every phase of an experiment for every fold, and report."""
+    from flea_fairseq.workflow.engine import Means
     from flea_fairseq.workflow.run import run
 
-    run(experiment, corpus, output, cores, dry_run, changes)
+    run(experiment, corpus, output, Means(cores, profile, gpus, shards), dry_run, changes)
     if not dry_run:
         click.echo((output / "logs/report.log").read_text(encoding="utf-8"))
         click.echo(f"{output / 'results.json'}\n{output / 'report.html'}")
+
+
+@verb("plan", "examples/iemocap/table1.yaml --hours-of-audio 7 --gpus 8")
+@click.argument("experiment", type=PATH)
+@click.option("--hours-of-audio", "hours", type=click.FloatRange(min=0, min_open=True), required=True)
+@click.option("--gpus", type=click.IntRange(min=0), default=1, help="Side by side; 0: CPU machines.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, help="Where the experiment names none.")
+def plan(experiment, hours, gpus, folds) -> None:
+    """Expected time, disk and GPU-hours of each step, from measured speeds."""
+    from flea_fairseq.workflow.plan import plan
+
+    click.echo(plan(experiment, hours, gpus, folds))
+
+
+@verb("status", "work/emodb")
+@click.argument("output", type=PATH)
+def status(output) -> None:
+    """How far flea run is in its --output, and what its steps are doing."""
+    from flea_fairseq.workflow.status import status
+
+    click.echo(status(output))
 
 
 @verb("folds", "corpus.tsv folds --protocol inner")
@@ -121,40 +187,61 @@ def label(features, split, manifest, model, output, shards, extension) -> None:
     label(features, split, manifest, model, output, shards, extension)
 
 
+@verb("fit", "fold/ssl.tsv units --checkpoint tapt.pt --layer 9 --clusters 50 --clusters 100")
+@click.argument("manifest", type=PATH)
+@click.argument("output", type=PATH)
+@frame_options
+@fit_options
+@click.option("--clusters", type=click.IntRange(min=1), multiple=True, required=True, help="K; several are fitted.")
+def fit(manifest, output, **options) -> None:
+    """Fit k-means on recordings without storing frames, for flea cluster --fitted: OUTPUT/l<layer>/km<K>.npz."""
+    from flea_fairseq.clustering.fit import fit
+
+    fit(manifest, output, **options)
+
+
 @verb("cluster", "fold/ssl.tsv fold/test.tsv units --checkpoint tapt.pt --layer 6 --layer 9 --clusters 50")
 @click.argument("manifests", type=PATH, nargs=-1, required=True)
 @click.argument("output", type=PATH)
-@click.option("--checkpoint", type=PATH, help="fairseq .pt (also our own) or Hugging Face folder.")
-@click.option("--layer", "layers", type=click.IntRange(min=1), multiple=True, help="Transformer layer, from 1.")
-@click.option("--mfcc", is_flag=True, help="39-dimensional MFCC instead of a model.")
+@frame_options
+@fit_options
 @click.option("--clusters", type=click.IntRange(min=1), multiple=True, help="K; several give several label sets.")
 @click.option("--kmeans", "kmeans_model", type=PATH, help="Assign with this model instead of fitting one.")
-@click.option(
-    "--max-frames",
-    type=click.IntRange(min=1),
-    help="Fit on utterances drawn at random that make so many frames.  [default: as many as fit 2 GiB: 2^31 / "
-    "(4 bytes x dimensions x layers), 699,050 for one layer of 768, 3.9 hours of speech]",
-)
-@click.option("--seed", type=int, default=1)
-@click.option("--restarts", type=click.IntRange(min=1), default=1, help="Keep the best of so many.")
-@click.option("--iterations", type=click.IntRange(min=1), default=50)
+@click.option("--fitted", type=PATH, help="Assign with the models that flea fit wrote into this folder.")
 @click.option(
     "--batch-seconds",
     type=click.FloatRange(min=0),
     help="Encode so much audio at once; labels are the same.  [default: 120 on a GPU; one by one on a CPU]",
 )
-@click.option(
-    "--bf16", is_flag=True, help="Encode in half precision: faster on hardware made for it, some labels differ."
-)
-def cluster(
-    manifests, output, checkpoint, layers, mfcc, clusters, kmeans_model, max_frames, seed, restarts, iterations,
-    batch_seconds, bf16,
-) -> None:  # fmt: skip
+def cluster(manifests, output, **options) -> None:
     """Label recordings without storing frames: fit on the first of MANIFESTS, assign all, write OUTPUT/l<layer>."""
     from flea_fairseq.clustering.cluster import cluster
 
-    how = {"seed": seed, "restarts": restarts, "iterations": iterations, "batch_seconds": batch_seconds, "bf16": bf16}
-    cluster(manifests, output, checkpoint, layers, mfcc, clusters, kmeans_model, max_frames, **how)
+    cluster(manifests, output, **options)
+
+
+@verb("shard", "fold/ssl.tsv fold/shards --shards 8")
+@click.argument("manifest", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--shards", type=click.IntRange(min=1), required=True, help="How many.")
+def shard(manifest, output, shards) -> None:
+    """Cut a manifest into several with as much audio each, to be labelled side by side."""
+    from flea_fairseq.data.shard import shard
+
+    click.echo("\n".join(map(str, shard(manifest, output, shards))))
+
+
+@verb("merge", "fold/ssl.tsv units/parts units --shards 8 --label-set l9/km50")
+@click.argument("manifests", type=PATH, nargs=-1, required=True)
+@click.argument("parts", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--shards", type=click.IntRange(min=1), required=True, help="How many.")
+@click.option("--label-set", "label_sets", multiple=True, required=True, help="Such as l9/km50.")
+def merge(manifests, parts, output, shards, label_sets) -> None:
+    """Join the frame labels of manifests' shards, if all are there and whole."""
+    from flea_fairseq.clustering.merge import merge
+
+    click.echo("\n".join(map(str, merge(manifests, parts, output, shards, label_sets))))
 
 
 @verb(
@@ -174,12 +261,30 @@ def cluster(
     type=PATH,
     help="Folder that keeps the output of the frozen convolutions, for all trainings that are given it.",
 )
+@click.option("--processes", type=click.IntRange(min=1), default=1, help="Divide each update among so many, one a GPU.")
+@click.option(
+    "--launch",
+    type=click.Choice(["local", "torchrun", "srun"]),
+    default="local",
+    help="What starts them: fairseq (GPUs only), torchrun (CPUs too), or the Slurm job that this runs in.",
+)
+@click.option(
+    "--time-limit", type=float, help="Save and stop before so many seconds; exit status 75.  [default: the Slurm job's]"
+)
+@click.option(
+    "--margin", type=float, help="Seconds of the limit for starting and saving.  [default: 240, or half of it]"
+)
 @click.argument("settings", nargs=-1)
-def train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, cnn_cache, settings) -> None:
+def train(
+    config_dir, config, data, output, run_dir, init, labels, label_sets, system, cnn_cache, processes, launch,
+    time_limit, margin, settings,
+) -> None:  # fmt: skip
     """Train with fairseq-hydra-train; SETTINGS are hydra overrides."""
+    from flea_fairseq.workflow.launch import Launch
     from flea_fairseq.workflow.train import train
 
-    train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings, cnn_cache)
+    how = {"launch": Launch(processes, launch), "time_limit": time_limit, "margin": margin}
+    train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings, cnn_cache, **how)
 
 
 @verb("evaluate", "model.pt fold/test.tsv predictions.tsv")

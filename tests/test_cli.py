@@ -1,7 +1,9 @@
 """The command line: every verb explains itself with an example, errors are one line, and help is light."""
 
+import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,16 @@ def test_an_error_is_one_line_and_leaves_nothing(arguments, tmp_path):
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert result.returncode == 1 and lines[-1].startswith("error: ") and "Traceback" not in result.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_file_that_cannot_be_written_is_named_in_one_line(tmp_path):
+    """As on a full disk; here no file may be longer than 16 bytes."""
+    (tmp_path / "ssl.tsv").write_text(f"{tmp_path}\n" + "".join(f"{i}.wav\t16000\n" for i in range(9)))
+    command = [sys.executable, "-m", "flea_fairseq", "shard", "ssl.tsv", "shards", "--shards", "2"]
+    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (16, 16))
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited)
+    assert result.returncode == 1 and result.stderr == "error: shards/ssl_0_2.tsv: File too large\n"
+    assert not list((tmp_path / "shards").iterdir())
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 11), reason="the graph runs on this Python")

@@ -1,51 +1,19 @@
 """`flea cluster`: from audio to frame labels (`.km`) in one pass; frames are fitted and assigned, and not stored."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from flea_fairseq.clustering.embedding import Embedding, embed, open_embedding
-from flea_fairseq.clustering.kmeans import KMeansModel, fit_kmeans, read_kmeans, write_kmeans
+from flea_fairseq.clustering.fit import draw, fitted_models, most_frames
+from flea_fairseq.clustering.kmeans import read_kmeans, write_kmeans
 from flea_fairseq.clustering.label import check_model, write_label_set
+from flea_fairseq.clustering.label_set import LabelSet
 from flea_fairseq.clustering.recordings import Recording, read_recordings
 from flea_fairseq.errors import ExperimentError
 
-MEMORY = 2 << 30  # bytes of float32 frames to fit on: 699,050 of one layer of 768 dimensions, 233,016 of three
 TOGETHER = 4096  # frames assigned at once: 12 MiB of a layer of 768 dimensions
-ROUNDING = 3e-5  # of a frame's length: 28 times what padding changed in HuBERT-base (1.1e-6)
-
-
-@dataclass
-class LabelSet:
-    """One k-means model and the units it gave; layer: which of the embedding's sources it reads."""
-
-    name: str
-    layer: int
-    model: KMeansModel
-    units: dict[Recording, np.ndarray] = field(default_factory=dict)
-
-    def label(self, recordings: Sequence[Recording], frames: np.ndarray) -> None:
-        """Assign the frames of recordings, one after the other: (T, D) in all."""
-        units = self.model.assign(frames).astype(np.min_scalar_type(self.model.clusters))  # 1 or 2 bytes a frame
-        ends = np.cumsum([recording.frames for recording in recordings])
-        self.units.update(zip(recordings, np.split(units, ends[:-1])))
-
-    def doubtful(self, frames: np.ndarray) -> bool:
-        """Whether rounding may turn a label: a frame lies as good as in the middle between its two nearest centroids.
-
-        Moving a frame x by r|x| changes the difference of its squared distances to a and b by 2 r|x||a - b| at most.
-        """
-        if self.model.clusters == 1:
-            return False
-        centroids, frames = self.model.centroids.astype(np.float64), frames.astype(np.float64)
-        distances = self.model.relative_distances(frames)
-        first, second = np.argpartition(distances, 1)[:, :2].T
-        rows = np.arange(len(frames))
-        gaps = np.abs(distances[rows, first] - distances[rows, second])
-        apart = np.linalg.norm(centroids[first] - centroids[second], axis=1)
-        return bool((gaps <= 2 * ROUNDING * np.linalg.norm(frames, axis=1) * apart).any())
 
 
 def cluster(
@@ -56,6 +24,7 @@ def cluster(
     mfcc: bool = False,
     clusters: Sequence[int] = (),
     kmeans_model: Path | None = None,
+    fitted: Path | None = None,
     max_frames: int | None = None,
     seed: int = 1,
     restarts: int = 1,
@@ -66,7 +35,8 @@ def cluster(
     """Fit k-means on the first manifest's frames, label the recordings of all; return the `.km` files.
 
     Writes `output/l9/{km50.npz, dict.km50.txt, <manifest>.km50}` for each layer and K, or below `output/mfcc`; with
-    `kmeans_model` (one layer) nothing is fitted, and the label set is called `km`. Each recording is encoded once.
+    `kmeans_model` (one layer) nothing is fitted, and the label set is called `km`; with `fitted`, a folder that
+    `flea fit` wrote, its models of these layers and K label. Each recording is encoded once.
 
     Fitted on all frames of the first manifest, or, where they are more than `max_frames` (None: as many as take 2 GiB
     over all layers), on those of utterances drawn with `seed`. `flea kmeans` draws single frames: those of whole
@@ -79,27 +49,22 @@ def cluster(
     Raises ExperimentError for options that do not go together, CheckpointError, FormatError, AudioError; then no file
     is written.
     """
-    splits = _read_splits(manifests, bool(clusters) != (kmeans_model is not None))
+    splits = _read_splits(manifests, bool(clusters) != (kmeans_model is not None) and not (kmeans_model and fitted))
     embedding = open_embedding("cluster", checkpoint, layers, mfcc, bf16)
     if kmeans_model is not None:
         sets = [_given(kmeans_model, embedding, checkpoint)]
+    elif fitted is not None:
+        sets = list(_read_sets(fitted, embedding, checkpoint, clusters))
     else:
         first = next(iter(splits))
-        sample = draw(splits[first], max_frames or MEMORY // (4 * embedding.dim * len(embedding.sources)), seed)
-        settings = {"seed": seed, "restarts": restarts, "iterations": iterations}
-        sets = list(_fitted(embedding, sample, list(dict.fromkeys(clusters)), first, settings))
+        sample = draw(splits[first], max_frames or most_frames(embedding), seed)
+        how = {"seed": seed, "restarts": restarts, "iterations": iterations}
+        sets = list(_fitted(embedding, sample, clusters, first, how))
     corpus = dict.fromkeys(recording for recordings in splits.values() for recording in recordings)
     rest = [recording for recording in corpus if recording not in sets[0].units]
     _label(embedding, rest, sets, embedding.batch_seconds if batch_seconds is None else batch_seconds)
-    return _write(splits, embedding.folders(output), sets, fitted=kmeans_model is None)
-
-
-def draw(recordings: Sequence[Recording], max_frames: int, seed: int) -> list[Recording]:
-    """Recordings in a random order until the next would be too many frames, one at least; in the manifest's order."""
-    order = np.random.default_rng(seed).permutation(len(recordings))
-    total = np.cumsum([recordings[i].frames for i in order])
-    chosen = max(1, int(np.searchsorted(total, max_frames, side="right")))
-    return [recordings[i] for i in np.sort(order[:chosen])]
+    own = kmeans_model is None and fitted is None
+    return _write(splits, embedding.folders(output), sets, own)
 
 
 def _read_splits(manifests: Sequence[Path], one_kind: bool) -> dict[Path, list[Recording]]:
@@ -123,24 +88,25 @@ def _given(path: Path, embedding: Embedding, checkpoint: Path | None) -> LabelSe
     return LabelSet("km", 0, model)
 
 
-def _fitted(
-    embedding: Embedding, sample: Sequence[Recording], clusters: Sequence[int], manifest: Path, settings: dict
+def _read_sets(
+    fitted: Path, embedding: Embedding, checkpoint: Path | None, clusters: Sequence[int]
 ) -> Iterator[LabelSet]:
-    """Fit a model of each source and K on the sample's frames, and label them; a source's frames are freed after it."""
-    ends = np.cumsum([recording.frames for recording in sample])
-    held = [np.empty((ends[-1], embedding.dim), np.float32) for _ in embedding.sources]
-    for end, (recording, layers) in zip(ends, embed(embedding, sample, "frames to fit on")):
-        for rows, frames in zip(held, layers):
-            rows[end - recording.frames : end] = frames
-    for layer, source in enumerate(embedding.sources):
-        frames, held[layer] = held[layer], np.empty(0)
-        for count in clusters:
-            model = fit_kmeans(frames, count, source, f"{manifest}: {source}", **settings)
-            if embedding.bf16:
-                model = replace(model, metadata={**model.metadata, "bf16": True})
-            label_set = LabelSet(f"km{count}", layer, model)
-            label_set.label(sample, frames)
-            yield label_set
+    for layer, (folder, source) in enumerate(zip(embedding.folders(fitted), embedding.sources)):
+        for count in dict.fromkeys(clusters):
+            path = folder / f"km{count}.npz"
+            model = read_kmeans(path)
+            check_model(checkpoint or Path("mfcc"), embedding.dim, source, path, model)
+            yield LabelSet(f"km{count}", layer, model)
+
+
+def _fitted(
+    embedding: Embedding, sample: Sequence[Recording], clusters: Sequence[int], manifest: Path, how: dict
+) -> Iterator[LabelSet]:
+    """Fit a model of each source and K on the sample's frames, and label them."""
+    for layer, model, frames in fitted_models(embedding, sample, clusters, manifest, how):
+        label_set = LabelSet(f"km{model.clusters}", layer, model)
+        label_set.label(sample, frames)
+        yield label_set
 
 
 def _label(
@@ -178,12 +144,12 @@ def _together(embedded: Iterator[tuple[Recording, list[np.ndarray]]]) -> Iterato
 
 
 def _write(
-    splits: dict[Path, list[Recording]], folders: Sequence[Path], sets: Sequence[LabelSet], fitted: bool
+    splits: dict[Path, list[Recording]], folders: Sequence[Path], sets: Sequence[LabelSet], models: bool
 ) -> list[Path]:
     written = []
     for units in sets:
         folder = folders[units.layer]
-        if fitted:
+        if models:
             write_kmeans(folder / f"{units.name}.npz", units.model)
         for manifest, recordings in splits.items():
             rows = (units.units[recording] for recording in recordings)

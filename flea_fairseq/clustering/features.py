@@ -11,7 +11,7 @@ import numpy as np
 
 from flea_fairseq.data.files import replacing, write_text
 from flea_fairseq.data.manifest import read_lines
-from flea_fairseq.errors import ExperimentError, FormatError
+from flea_fairseq.errors import FormatError
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,6 @@ class Features:
                 length = next(lengths)
                 yield shard[start : start + length]
                 start += length
-
-
-def shard_range(total: int, shard: int, shards: int) -> range:
-    """The utterances of one of `shards` slices, as fairseq cuts them. Raises ExperimentError for no such slice."""
-    if not 0 <= shard < shards <= total:
-        raise ExperimentError(
-            f"shard {shard} of {shards}: expected 0 to {shards - 1}, and no more shards than the {total} utterances"
-        )
-    return range(round(total / shards * shard), round(total / shards * (shard + 1)))
 
 
 @contextmanager

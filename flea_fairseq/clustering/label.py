@@ -9,6 +9,7 @@ from tqdm import tqdm
 from flea_fairseq.clustering.features import Source, read_features
 from flea_fairseq.clustering.kmeans import KMeansModel, read_kmeans
 from flea_fairseq.data.audio import frame_count
+from flea_fairseq.data.files import write_checksum
 from flea_fairseq.data.manifest import read_manifest, read_units, write_dictionary, write_units
 from flea_fairseq.errors import FormatError
 
@@ -36,6 +37,7 @@ def write_label_set(folder: Path, split: str, extension: str, clusters: int, uni
     write_dictionary(Path(folder) / f"dict.{extension}.txt", map(str, range(clusters)))
     path = Path(folder) / f"{split}.{extension}"
     write_units(path, units)
+    write_checksum(path)
     return path
 
 
@@ -78,8 +80,15 @@ def _check_lengths(what: Path, places: Iterable[str], lengths: Sequence[int], ma
         )
     rows = zip(places, lengths, listing.names, listing.frames)
     for line, (place, length, name, samples) in enumerate(rows, start=2):
-        if length != frame_count(samples):
-            raise FormatError(
-                f"{place}: {length} frames for {name!r}, but its {samples} samples ({manifest}:{line}) make "
-                f"{frame_count(samples)} at 50 a second; extract and label the same manifest"
-            )
+        if problem := length_problem(length, name, samples, f"{manifest}:{line}"):
+            raise FormatError(f"{place}: {problem}")
+
+
+def length_problem(frames: int, name: str, samples: int, where: str) -> str | None:
+    """What is wrong with so many frames of a recording of so many samples, or None."""
+    if frames == frame_count(samples):
+        return None
+    return (
+        f"{frames} frames for {name!r}, but its {samples} samples ({where}) make {frame_count(samples)} at 50 a "
+        "second; extract and label the same manifest"
+    )

@@ -1,8 +1,9 @@
 """fairseq's own text files (.tsv, .emo, .km, dict.*.txt): read, write, check."""
 
-from collections.abc import Iterable, Sequence
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -27,26 +28,44 @@ class Manifest:
 
 def utterance_id(name: str) -> str:
     """The id of an utterance: its file's name without folder and suffix."""
-    return PurePosixPath(name).stem
+    return posixpath.splitext(posixpath.basename(name))[0]
 
 
 def read_manifest(path: str | Path) -> Manifest:
     """Read a `.tsv`: the root in the first line, then `name<tab>samples`. Raises FormatError."""
-    lines = read_lines(path)
-    root = read_root(path, lines[0])
-    names, frames = [], []
-    for number, line in enumerate(lines[1:], start=2):
+    root, rows = manifest_rows(path)
+    names, frames = zip(*rows)
+    _refuse_twice(path, names)
+    return Manifest(root, names, frames)
+
+
+def manifest_rows(path: str | Path) -> tuple[Path, Iterator[tuple[str, int]]]:
+    """The root of a `.tsv`, and its rows (name, samples) one by one: a manifest of any length takes no memory.
+
+    Raises FormatError for the root; the rows raise it for a line that is none, and where there are no rows. That no
+    id stands twice is not checked.
+    """
+    return read_root(path, next(iterate_lines(path))), _rows(path)
+
+
+def _rows(path: str | Path) -> Iterator[tuple[str, int]]:
+    number = 1
+    for number, line in enumerate(iterate_lines(path), start=1):
+        if number == 1:
+            continue
         columns = line.split("\t")
         if len(columns) != 2:
             raise FormatError(f"{path}:{number}: {len(columns)} columns, expected 2 (name, samples) parted by one tab")
-        names.append(columns[0])
-        frames.append(parse_frames(f"{path}:{number}", columns[1]))
-    return _checked(path, Manifest(root, tuple(names), tuple(frames)), first_line=2)
+        if problem := name_problem(columns[0]):
+            raise FormatError(f"{path}:{number}: name {columns[0]!r} {problem}")
+        yield columns[0], parse_frames(f"{path}:{number}", columns[1])
+    if number == 1:
+        raise FormatError(f"{path}: lists no recordings, expected one at least")
 
 
 def write_manifest(path: str | Path, manifest: Manifest) -> None:
     """Write a `.tsv` as fairseq reads it. Raises FormatError for what could not be read back."""
-    _checked(path, manifest, first_line=2)
+    _checked(path, manifest)
     check_root(path, manifest.root)
     rows = [f"{name}\t{frames}" for name, frames in zip(manifest.names, manifest.frames)]
     write_text(path, _joined([str(manifest.root), *rows]))
@@ -105,17 +124,23 @@ def write_dictionary(path: str | Path, symbols: Iterable[str]) -> None:
 
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text file, with Unix or Windows line ends. Raises FormatError if there are none."""
+    return list(iterate_lines(path))
+
+
+def iterate_lines(path: str | Path) -> Iterator[str]:
+    """The same, one by one."""
+    empty = True
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+        with open(path, encoding="utf-8-sig") as file:
+            for line in file:
+                yield line.removesuffix("\n")
+                empty = False
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file; run the step that writes it, or check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
+    if empty:
         raise FormatError(f"{path}: the file is empty; write it again")
-    return lines
 
 
 def read_root(path: str | Path, line: str) -> Path:
@@ -154,31 +179,34 @@ def name_problem(name: str) -> str | None:
     """What keeps a name from being a file's path below the corpus root, or None."""
     if problem := text_problem(name):
         return problem
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    if name.startswith("/") or ".." in name.split("/"):  # pathlib keeps every part in memory for good
         return "leaves the corpus root; give the path relative to the root, without `..`"
     return None
 
 
-def _checked(path: str | Path, manifest: Manifest, first_line: int) -> Manifest:
+def _checked(path: str | Path, manifest: Manifest) -> None:
     if not manifest.names or len(manifest.names) != len(manifest.frames):
         raise FormatError(
             f"{path}: {len(manifest.names)} names and {len(manifest.frames)} lengths, expected the same "
             "number, and one at least"
         )
-    seen: dict[str, int] = {}
-    for number, (name, frames) in enumerate(zip(manifest.names, manifest.frames), start=first_line):
+    for number, (name, frames) in enumerate(zip(manifest.names, manifest.frames), start=2):
         if problem := name_problem(name):
             raise FormatError(f"{path}:{number}: name {name!r} {problem}")
         if frames <= 0:
             raise FormatError(f"{path}:{number}: {frames} samples, expected a whole number above zero")
+    _refuse_twice(path, manifest.names)
+
+
+def _refuse_twice(path: str | Path, names: Sequence[str]) -> None:
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, start=2):
         if first := seen.get(utterance_id(name)):
             raise FormatError(
                 f"{path}:{number}: utterance id {utterance_id(name)!r} is in line {first} already; "
                 "rename one of the files"
             )
         seen[utterance_id(name)] = number
-    return manifest
 
 
 def _checked_words(path: str | Path, words: Sequence[str]) -> list[str]:

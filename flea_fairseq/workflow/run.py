@@ -1,39 +1,47 @@
 """A whole experiment: every phase for every fold, as a Snakemake graph that resumes where it stopped."""
 
-import fcntl
-import importlib.util
 import json
 import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from flea_fairseq.data.files import read_json, write_text
+from flea_fairseq.data.files import holding, read_json, write_text
 from flea_fairseq.errors import ExperimentError
+from flea_fairseq.workflow.engine import (
+    ONE_CORE,
+    Means,
+    require_snakemake,
+    snakemake,
+    snakemake_options,
+    step_environment,
+)
 from flea_fairseq.workflow.estimate import estimate, merged_config
 from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
 from flea_fairseq.workflow.method import Method, Weights, cell_name, method
-from flea_fairseq.workflow.progress import follow
+from flea_fairseq.workflow.slurm import jobs_in
 
-SNAKEFILE = Path(__file__).with_name("Snakefile")
 ENGINE = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq"
 
 
 def run(
-    experiment: Path, corpus: Path, output: Path, cores: int = 1, dry_run: bool = False, changes: Sequence[str] = ()
+    experiment: Path,
+    corpus: Path,
+    output: Path,
+    means: Means = ONE_CORE,
+    dry_run: bool = False,
+    changes: Sequence[str] = (),
 ) -> Path:
     """Run an experiment.yaml on the corpus in the folder `corpus`; everything it makes is in `output`.
 
-    cores: steps that do not need each other run side by side; changes: `key=value` in place of the file's. No model of
-    the same inputs and settings is trained again. dry_run: read and split the corpus, print what would be run
+    means: steps that do not need each other run side by side on them; changes: `key=value` in place of the file's. No
+    model of the same inputs and settings is trained again. dry_run: read and split the corpus, print what would be run
     and what it would cost, and download nothing. Returns the path of results.json.
     Raises ExperimentError naming the failed step, with the end of its log.
     """
@@ -47,49 +55,37 @@ def run(
     if dry_run:
         refuse_other_split(plan, output)
     check_poolings(plan)
+    options = snakemake_options(means)
     output.mkdir(parents=True, exist_ok=True)
-    with alone(output) as lock:
-        graph = graph_config(plan, made, corpus.resolve())
-        snakemake(output, {**graph, "folds": [], "analysed": []}, "prepare", cores, False, lock)
+    busy = (
+        f"{output}: another `flea run`, or steps of one that was killed, are at work there; wait for them, or name "
+        "another --output"
+    )
+    with holding(output / ".lock", busy) as lock:  # Snakemake and its local steps hold it too
+        refuse_living_jobs(output)
+        graph = {**graph_config(plan, made, corpus.resolve()), "shards": means.shards}
+        environment = step_environment(output, means)
+        snakemake(output, {**graph, "folds": [], "analysed": []}, "prepare", options, environment, lock)
         print_notes(output / "logs/folds.log")
         graph["folds"] = chosen_folds(plan, output)
         graph["analysed"] = analysed(plan, made, graph["folds"])
         facts = {**provenance(plan, made, corpus), "folds": graph["folds"], "analysed": graph["analysed"]}
         if not (dry_run and (output / "run.json").exists()):
             write_changed(output / "run.json", json.dumps(facts, indent=2) + "\n")
-        printed = snakemake(output, graph, "all", cores, dry_run, lock)
+        options += ["--dry-run"] * dry_run
+        printed = snakemake(output, graph, "all", options, environment, lock)
     if dry_run:
         print(estimate(printed, made, Path(plan.config_dir), output / "folds"))
     return output / "results.json"
 
 
-@contextmanager
-def alone(output: Path) -> Iterator[int]:
-    """Hold the folder; gives the lock's file descriptor, which Snakemake inherits.
-
-    The system lets go of it when the last process that holds it ends, however that happens: a killed run leaves no
-    stale lock, and as long as steps that outlived it are at work nobody else starts them again.
-    """
-    with open(output / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExperimentError(
-                f"{output}: another `flea run`, or steps of one that was killed, are at work there; wait for them, "
-                "or name another --output"
-            ) from None
-        yield file.fileno()
-
-
-def require_snakemake() -> None:
-    """Raise ExperimentError in one line where the graph cannot run."""
-    if sys.version_info < (3, 11):
+def refuse_living_jobs(output: Path) -> None:
+    """Raise ExperimentError while Slurm jobs of an earlier run work in the folder: two would write the same files."""
+    if jobs := [job.number for job in jobs_in(output)]:
         raise ExperimentError(
-            f"the graph needs Python >= 3.11 (this is {platform.python_version()}); the single steps, "
-            "flea folds, cluster, train, evaluate and report, work on this one"
+            f"{output}: Slurm jobs of an earlier `flea run` are at work there; wait for them, or end them: "
+            f"scancel {' '.join(jobs)}"
         )
-    if importlib.util.find_spec("snakemake") is None:
-        raise ExperimentError("the graph needs Snakemake: pip install 'flea_fairseq[workflow]'")
 
 
 def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict:
@@ -242,46 +238,3 @@ def write_changed(path: Path, text: str) -> None:
     """Write only what is new: an untouched file keeps its time, and nothing that reads it is run again."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
-
-
-def snakemake(output: Path, graph: dict, target: str, cores: int, dry_run: bool, lock: int) -> str:
-    """Run Snakemake to a target, as a progress bar over steps, and return what it printed.
-
-    Raises ExperimentError for a failed step.
-    """
-    write_text(output / "graph.json", json.dumps(graph, indent=1) + "\n")
-    triggers = ["--rerun-triggers", "mtime", "params", "input"]
-    command = [sys.executable, "-m", "snakemake", target, "--snakefile", str(SNAKEFILE), "--directory", str(output),
-               "--configfile", str(output / "graph.json"), "--cores", str(cores), "--rerun-incomplete", "--nolock",
-               "--nocolor", *triggers, *(["--dry-run"] if dry_run else [])]  # fmt: skip
-    own = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
-    lines: list[str] = []
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
-        pass_fds=[lock], start_new_session=True,
-    )  # fmt: skip
-    with process:
-        try:
-            if dry_run:
-                lines.extend(process.stdout)
-            else:
-                follow(process.stdout, lines, output)
-        except BaseException:  # Ctrl-C or SIGTERM: Snakemake alone would wait for its steps to end
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    write_text(output / "logs" / f"snakemake_{target}.log", "".join(lines))
-    if process.returncode != 0:
-        raise ExperimentError(failure(lines, output))
-    return "".join(lines)
-
-
-def failure(lines: list[str], output: Path) -> str:
-    """The step that failed and the end of its log; Snakemake's own words where no step was reached."""
-    text = "".join(lines)
-    match = re.search(r"Error in rule (\w+):.*?log: (\S+)", text, re.S)
-    if not match:
-        return f"the graph could not be run: {' '.join(text.split())[-1500:]}"
-    log = output / match[2]
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
-    return "\n".join([f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)])

@@ -61,6 +61,17 @@ def read_flat(path: Path) -> dict[str, Any]:
         raise ExperimentError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
 
 
+def merged(config_dir: Path, config: str, system: str | None, changes: Sequence[str]) -> dict[str, Any]:
+    """A training's values under dotted keys: the base config, the system's over it, then `key=value` overrides."""
+    values: dict[str, Any] = {}
+    for name in (config, *([f"system/{system}"] if system else [])):
+        values.update(read_flat(config_dir / f"{name}.yaml"))
+    for change in changes:
+        key, _, text = change.partition("=")
+        values[key] = yaml.safe_load(text)
+    return values
+
+
 def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():

@@ -9,6 +9,7 @@ import soundfile
 from sklearn.cluster import KMeans
 
 from flea_fairseq.clustering import cluster as module
+from flea_fairseq.clustering import label_set
 from flea_fairseq.clustering.cluster import LabelSet, cluster, draw
 from flea_fairseq.clustering.embedding import open_embedding
 from flea_fairseq.clustering.extract import extract
@@ -80,8 +81,9 @@ def test_layers_and_k_of_one_pass_are_bit_for_bit_those_of_stored_features(
     assert ours == by_steps(fold, tmp_path / "steps", tmp_path / "features", [5, 20], **source)
     names = {f"{k}" for k in ("km5.npz", "km20.npz", "dict.km5.txt", "dict.km20.txt", "ssl.km5", "ssl.km20")}
     names |= {"test.km5", "test.km20"}
+    names |= {f"{name}.sha256" for name in names if name.startswith(("ssl", "test"))}
     assert set(ours) == {f"{layer}/{name}" for layer in ("l1", "l3") for name in names}
-    assert set(written) == {tmp_path / "one" / name for name in ours if "/ssl.km" in name or "/test.km" in name}
+    assert set(written) == {tmp_path / "one" / name for name in ours if name.endswith((".km5", ".km20"))}
 
 
 def test_mfcc_and_more_units_than_a_byte_holds(tmp_path, fold):
@@ -152,7 +154,7 @@ def test_labels_that_rounding_might_turn_are_those_of_the_recording_alone(tmp_pa
     how = {"mfcc": True, "clusters": [30], "max_frames": 1000}
     cluster(manifests(fold), tmp_path / "alone", batch_seconds=0, **how)
     monkeypatch.setattr(module, "open_embedding", rounding)
-    monkeypatch.setattr(module, "ROUNDING", caught)
+    monkeypatch.setattr(label_set, "ROUNDING", caught)
     cluster(manifests(fold), tmp_path / "batches", batch_seconds=20, **how)
     assert (files(tmp_path / "alone") == files(tmp_path / "batches")) == equal
 
@@ -172,7 +174,7 @@ def test_a_given_model_of_scikit_learn_labels_as_its_own_predict(tmp_path, fold,
     joblib.dump(peer, tmp_path / "km.bin")
     how = {"checkpoint": hugging_face_folder, "layers": [2], "kmeans_model": tmp_path / "km.bin"}
     assert cluster([fold / "ssl.tsv"], tmp_path / "units", **how) == [tmp_path / "units/l2/ssl.km"]
-    assert set(files(tmp_path / "units")) == {"l2/ssl.km", "l2/dict.km.txt"}
+    assert set(files(tmp_path / "units")) == {"l2/ssl.km", "l2/ssl.km.sha256", "l2/dict.km.txt"}
     assert np.mean(np.concatenate(read_units(tmp_path / "units/l2/ssl.km")) == peer.predict(frames)) > 0.999
     assert (tmp_path / "units/l2/dict.km.txt").read_text().splitlines() == [f"{unit} 1" for unit in range(12)]
 

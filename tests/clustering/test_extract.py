@@ -65,6 +65,15 @@ def test_extract_writes_the_shards_of_a_manifest(tmp_path, manifest):
     assert np.array_equal(whole, np.concatenate([np.load(path) for path in paths]))
 
 
+@pytest.mark.parametrize(("shard", "shards", "problem"), [
+    (2, 2, "shard 2 of 2"), (-1, 2, "shard -1 of 2"), (0, 6, "6 shards of 5 recordings"),
+])  # fmt: skip
+def test_a_shard_that_cannot_be_is_refused(tmp_path, manifest, shard, shards, problem):
+    with pytest.raises(ExperimentError, match=problem):
+        extract(manifest, tmp_path, mfcc=True, shard=shard, shards=shards)
+    assert not list(tmp_path.iterdir())
+
+
 def test_layers_of_one_pass_equal_transformers_utterance_by_utterance(tmp_path, manifest, hugging_face_folder):
     assert extract(manifest, tmp_path, hugging_face_folder, layers=[2, 3]) == [tmp_path / "l2", tmp_path / "l3"]
     peer = transformers.HubertModel.from_pretrained(hugging_face_folder).eval()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from support import write_features
 
-from flea_fairseq.clustering.features import Source, read_features, shard_range
+from flea_fairseq.clustering.features import Source, read_features
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.data.manifest import read_units, write_units
-from flea_fairseq.errors import ExperimentError, FormatError
+from flea_fairseq.errors import FormatError
 
 SOURCE = Source("ab" * 32, 9)
 
@@ -27,9 +27,7 @@ def refused(folder, shards=1):
 def test_features_come_back_over_shards(tmp_path):
     lengths = [4, 1, 7, 2, 5]
     written = utterances(lengths)
-    for shard in range(2):
-        part = shard_range(len(lengths), shard, 2)
-        rows = slice(part.start, part.stop)
+    for shard, rows in enumerate((slice(0, 2), slice(2, 5))):
         path = write_features(tmp_path, "train", shard, 2, lengths[rows], iter(written[rows]), SOURCE)
         assert path == tmp_path / f"train_{shard}_2.npy"
         assert np.array_equal(np.load(path), np.concatenate(written[rows]))
@@ -44,20 +42,6 @@ def test_features_come_back_over_shards(tmp_path):
     assert all(map(np.array_equal, features.utterances(), written)) and len(list(features.utterances())) == 5
     assert features.places[3] == f"{tmp_path / 'train_1_2.len'}:2"
     assert isinstance(features.shards[0], np.memmap)
-
-
-@pytest.mark.parametrize(("total", "shards"), [(5, 2), (7, 3), (10, 10), (5531, 8)])
-def test_shards_are_fairseqs_slices_and_cover_all(total, shards):
-    parts = [shard_range(total, shard, shards) for shard in range(shards)]
-    assert [i for part in parts for i in part] == list(range(total))
-    assert all(len(part) for part in parts)
-    assert [part.start for part in parts] == [round(total / shards * rank) for rank in range(shards)]
-
-
-@pytest.mark.parametrize(("shard", "shards"), [(2, 2), (-1, 2), (0, 6)])
-def test_a_shard_that_cannot_be_is_refused(shard, shards):
-    with pytest.raises(ExperimentError, match=f"shard {shard} of {shards}"):
-        shard_range(5, shard, shards)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".len"])

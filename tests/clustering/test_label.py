@@ -63,7 +63,9 @@ def test_several_label_sets_stand_beside_each_other(folder):
         "dict.km.txt",
         "dict.km2.txt",
         "ssl.km",
+        "ssl.km.sha256",
         "ssl.km2",
+        "ssl.km2.sha256",
     ]
     assert len((folder / "units/dict.km2.txt").read_text().splitlines()) == 2
 

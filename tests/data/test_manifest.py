@@ -33,7 +33,7 @@ def test_manifest_is_fairseqs(tmp_path):
     "text, message",
     [
         ("", ": the file is empty"),
-        ("/data\n", ": 0 names"),
+        ("/data\n", ": lists no recordings"),
         ("data\na.wav\t800\n", ":1: root 'data'"),
         ("/data\na.wav 800\n", ":2: 1 columns"),
         ("/data\na.wav\t800\tx\n", ":2: 3 columns"),

@@ -81,3 +81,11 @@ def flat(tree: dict, prefix: str = "") -> dict[str, object]:
     for key, value in tree.items():
         values.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return values
+
+
+def tiny_pretraining(updates: int) -> list[str]:
+    """Settings for `flea train` of one layer of 16 dimensions on km50."""
+    return ["model.encoder_layers=1", "model.encoder_embed_dim=16", "model.encoder_ffn_embed_dim=16",
+            "model.encoder_attention_heads=2", "model.conv_pos_groups=2", f"model.conv_feature_layers='{TINY_CONV}'",
+            f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1",
+            "optimization.update_freq=[1]", "dataset.max_tokens=60000", "dataset.num_workers=0"]  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np  # noqa: E402
 
 from flea_fairseq.data.manifest import Manifest, write_manifest  # noqa: E402
 from flea_fairseq.errors import ExperimentError  # noqa: E402
-from flea_fairseq.workflow.estimate import audio_seconds, merged_config, step_counts  # noqa: E402
+from flea_fairseq.workflow.estimate import audio_seconds, durations, merged_config, step_counts  # noqa: E402
 from flea_fairseq.workflow.experiment import read_experiment  # noqa: E402
 from flea_fairseq.workflow.method import Weights, method  # noqa: E402
 
@@ -100,13 +100,14 @@ def test_an_encoder_without_its_units_is_refused():
 def test_audio_that_a_training_passes(tmp_path):
     """Utterances of 2, 4 and 9 s."""
     frames = tuple((np.array([2, 4, 9]) * 16000).tolist())
-    for split in ("train", "ssl"):
-        write_manifest(tmp_path / f"{split}.tsv", Manifest(tmp_path, ("a.wav", "b.wav", "c.wav"), frames))
+    write_manifest(tmp_path / "ssl.tsv", Manifest(tmp_path, ("a.wav", "b.wav", "c.wav"), frames))
+    seconds = durations({"dataset.train_subset": "ssl"}, tmp_path)
+    assert seconds == [2, 4, 9]
     plan, made = table1()
     config = {name: merged_config(made, name, Path(plan.config_dir)) for name in ("align_l9_k50", "tapt", "superb")}
-    assert audio_seconds(config["align_l9_k50"], tmp_path) == 20000 * 4 * 87.5
-    assert audio_seconds(config["tapt"], tmp_path) == 40 * (2 + 4 + 6)
-    assert audio_seconds({**config["tapt"], "optimization.max_epoch": 0, "optimization.max_update": 5}, tmp_path) == (
+    assert audio_seconds(config["align_l9_k50"], seconds) == 20000 * 4 * 87.5
+    assert audio_seconds(config["tapt"], seconds) == 40 * (2 + 4 + 6)
+    assert audio_seconds({**config["tapt"], "optimization.max_epoch": 0, "optimization.max_update": 5}, seconds) == (
         5 * 64 * (2 + 4 + 6) / 3
     )
     assert config["tapt"]["common.fp16"] is True

@@ -3,32 +3,25 @@
 import json
 
 import pytest
-from fairseq_runs import ROOT
-from support import TINY_CONV
+from fairseq_runs import ROOT, tiny_pretraining
 
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.checkpoints import load_tensors
 from flea_fairseq.workflow.train import _is_finished, _keep_or_clear, train
 
 
-def settings(updates: int) -> list[str]:
-    return ["model.encoder_layers=1", "model.encoder_embed_dim=16", "model.encoder_ffn_embed_dim=16",
-            "model.encoder_attention_heads=2", "model.conv_pos_groups=2", f"model.conv_feature_layers='{TINY_CONV}'",
-            f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1",
-            "optimization.update_freq=[1]", "dataset.max_tokens=60000", "dataset.num_workers=0"]  # fmt: skip
-
-
 def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
     train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run",
-          labels=fold_folder, label_sets=["km50"], settings=settings(2))  # fmt: skip
+          labels=fold_folder, label_sets=["km50"], settings=tiny_pretraining(2))  # fmt: skip
     content = load_tensors(tmp_path / "model.pt")
     assert "last_optimizer_state" not in content and content["cfg"]["model"]["encoder_embed_dim"] == 16
     assert not list((tmp_path / "run").glob("*.pt")) and (tmp_path / "run/train.log").exists()
     written = (tmp_path / "model.pt").stat().st_mtime_ns
-    again = dict(labels=fold_folder, label_sets=["km50"], settings=settings(2))
+    again = dict(labels=fold_folder, label_sets=["km50"], settings=tiny_pretraining(2))
     train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run", **again)
     assert (tmp_path / "model.pt").stat().st_mtime_ns == written  # of the same inputs: kept
     record, damaged = json.loads((tmp_path / "run/inputs.json").read_text()), tmp_path / "damaged.pt"
+    assert record.pop("processes") == 1
     assert _is_finished(tmp_path / "run", record, tmp_path / "model.pt")
     damaged.write_bytes((tmp_path / "model.pt").read_bytes()[:-1])
     assert not _is_finished(tmp_path / "run", record, damaged)
@@ -37,10 +30,11 @@ def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
 
 def test_what_our_code_says_is_shown(fold_folder, tmp_path, capsys):
     train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "a.pt", tmp_path / "a",
-          labels=fold_folder, label_sets=["km50"], settings=settings(1))  # fmt: skip
+          labels=fold_folder, label_sets=["km50"], settings=tiny_pretraining(1))  # fmt: skip
     assert "prediction head" not in capsys.readouterr().err
+    fresh = [*tiny_pretraining(1), "model.fresh_head=true"]
     train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "b.pt", tmp_path / "b", init=tmp_path / "a.pt",
-          labels=fold_folder, label_sets=["km50"], settings=[*settings(1), "model.fresh_head=true"])  # fmt: skip
+          labels=fold_folder, label_sets=["km50"], settings=fresh)  # fmt: skip
     assert "\nnew prediction head with 54 classes\n" in capsys.readouterr().err.replace("\r", "\n")
 
 
@@ -56,16 +50,16 @@ def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):
 
 def test_checkpoints_of_other_inputs_are_not_resumed_from(tmp_path):
     run_dir = tmp_path / "run"
-    _keep_or_clear(run_dir, {"settings": ["a=1"]})
+    _keep_or_clear(run_dir, {"settings": ["a=1"]}, 1)
     (run_dir / "checkpoint_last.pt").write_text("x")
-    _keep_or_clear(run_dir, {"settings": ["a=1"]})
+    _keep_or_clear(run_dir, {"settings": ["a=1"]}, 1)
     assert (run_dir / "checkpoint_last.pt").exists()
-    _keep_or_clear(run_dir, {"settings": ["a=2"]})
+    _keep_or_clear(run_dir, {"settings": ["a=2"]}, 1)
     assert not (run_dir / "checkpoint_last.pt").exists()
 
 
 def test_a_folder_with_other_peoples_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ExperimentError, match="no training's"):
-        _keep_or_clear(tmp_path, {"settings": []})
+        _keep_or_clear(tmp_path, {"settings": []}, 1)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"

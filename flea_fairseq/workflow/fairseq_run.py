@@ -1,0 +1,92 @@
+"""Running fairseq in a process of its own, with what it logs as a progress bar."""
+
+import ctypes
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.evaluation.curves import json_part
+
+UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
+SHOWN = ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua")
+OWN_WORDS = re.compile(r"\[flea_fairseq[\w.]*\]\[INFO\] - (.+)")  # what our code says in fairseq's log
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], lock: int) -> None:
+    """Run a command to its end, its output in `run_dir/train.log`, and show a progress bar.
+
+    values: the config under dotted keys, which tells the number of updates; lock: the descriptor of the run's lock,
+    which fairseq holds as long as it lives, should this process be killed.
+    Raises ExperimentError with fairseq's own reason.
+    """
+    log = run_dir / "train.log"
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=[lock],
+        preexec_fn=_end_with_parent,
+    ) as process:  # fmt: skip
+        try:
+            with open(log, "a", encoding="utf-8") as file:
+                _follow(_copy(process.stdout, file), run_dir, values)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        raise ExperimentError(f"{log}: fairseq ended with status {process.returncode}: {_reason(log)}")
+
+
+def _end_with_parent() -> None:
+    """Let the system end this process with the one that started it: a killed job leaves nobody who still writes.
+
+    It reaches this process alone: of torchrun's or srun's, each ends with the one above it, and the run's lock, which
+    they inherit, keeps another training out until the last is gone.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _copy(lines: Iterable[str], file) -> Iterable[str]:
+    for line in lines:
+        file.write(line)
+        file.flush()
+        yield line
+
+
+def _follow(lines: Iterable[str], run_dir: Path, values: dict[str, Any]) -> None:
+    """Show fairseq's JSON log lines as a progress bar over updates, and above it what our own code says."""
+    with tqdm(desc=run_dir.parent.name, unit="update", mininterval=1) as bar:
+        shown: dict[str, str] = {}
+        for line in lines:
+            if said := OWN_WORDS.search(line):
+                bar.write(said[1], file=sys.stderr)
+            logged = json_part(line)
+            if any(key in logged for key in UPDATES):
+                if bar.total is None:
+                    bar.total = _total(run_dir, values)
+                done = next(int(logged[key]) for key in UPDATES if key in logged)
+                shown.update({key: logged[key] for key in SHOWN if key in logged})
+                bar.set_postfix(shown, refresh=False)
+                bar.update(done - bar.n)
+
+
+def _total(run_dir: Path, values: dict[str, Any]) -> int | None:
+    """Updates in all: what the config says, or epochs times the updates of one, which fairseq logs when it starts."""
+    if values.get("optimization.max_update"):
+        return values["optimization.max_update"]
+    found = re.findall(r"grouped total_num_itrs = (\d+)", (run_dir / "train.log").read_text(errors="replace"))
+    epochs = values.get("optimization.max_epoch")
+    return int(found[-1]) * epochs if found and epochs else None
+
+
+def _reason(log: Path) -> str:
+    """The exception's own line, or else the last lines, in one."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    errors = [line for line in lines[-60:] if re.match(r"[\w.]+(Error|Exception|Interrupt): ", line)]
+    return errors[-1][:1000] if errors else "; ".join(lines[-4:])[-1000:] or "no output"

@@ -1,0 +1,162 @@
+"""Jobs cancelled, killed, lost with their node, out of time or out of disk: the same command finishes alike."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import slurm as service
+from graphs import MICRO, assert_same, make_profile, run, start
+
+pytestmark = pytest.mark.long
+PHASES = {"corpus", "folds", "shard", "fit_first", "label_first", "merge_first", "tapt_pretrain", "tapt", "fit_tapt",
+          "label_tapt", "merge_tapt", "align_l2_k8", "flea_l2_k8_mean", "flea_l2_k8_attention", "baseline", "evaluate",
+          "score_units", "score_frames", "project", "explain", "report"}  # fmt: skip
+
+
+def phase(comment: str) -> str:
+    """rule_train_wildcards_Ses01_seed1_tapt -> tapt; rule_merge_first_wildcards_... -> merge_first."""
+    rule, _, wildcards = comment.removeprefix("rule_").partition("_wildcards_")
+    return wildcards.partition("seed1_")[2] if rule == "train" else rule
+
+
+def running() -> dict[str, str]:
+    """Running jobs: number -> phase."""
+    return {job: phase(comment) for job, comment in service.running().items()}
+
+
+def scancel(job: str) -> None:
+    subprocess.run(["scancel", job], check=False)
+
+
+def kill(job: str) -> None:
+    """SIGKILL to every process of the job's steps at once, as if memory had run out."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ProcessLookupError):
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            if f"SLURM_JOB_ID={job}".encode() in environment and b"slurmstepd" not in (entry / "comm").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+@contextmanager
+def once_a_phase(end):
+    """Ends the first job of each phase soon after it began; gives the phases that were hit."""
+    hit: dict[str, str] = {}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.3):
+            for job, name in running().items():
+                if name not in hit and job not in hit.values():
+                    hit[name] = job
+                    time.sleep(1.0)
+                    end(job)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield hit
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("end", [scancel, kill])
+def test_a_job_of_every_phase_ends_early(corpus, local, tmp_path, end):
+    profile = make_profile(tmp_path / "profile", retries=3)
+    with once_a_phase(end) as hit:
+        run(corpus, tmp_path / "run", "--profile", str(profile), "--shards", "2")
+    assert set(hit) == PHASES
+    assert_same(local, tmp_path / "run")
+
+
+@pytest.mark.parametrize("lost", ["marked down", "died"])
+def test_a_node_is_lost_in_a_training(corpus, local, tmp_path, lost):
+    """Slurm starts its jobs again when the node is back."""
+    profile, output = make_profile(tmp_path / "profile", retries=3), tmp_path / "run"
+    process = start(corpus, output, "--profile", str(profile))
+    service.wait(lambda: process.poll() is not None or list(output.glob("models/*/*/align_l2_k8/run/train.log")), 400)
+    assert process.poll() is None
+    if lost == "died":
+        service.stop_node()
+        service.wait(lambda: "down" in service.node_state(), 120)
+        service.start_node()
+    else:
+        node = subprocess.run(["sinfo", "--noheader", "--format", "%N"], capture_output=True, text=True).stdout.strip()
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
+        time.sleep(3)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert_same(local, output)
+
+
+def test_the_time_limit_is_reached(corpus, tmp_path):
+    """A minute for each job, and trainings that take longer: each stops, saves, and goes on in the next attempt."""
+    long = (
+        *MICRO,
+        "systems=[tapt]",
+        "settings.tapt_pretrain.optimization.max_update=1500",
+        "settings.tapt_pretrain.lr_scheduler.warmup_updates=10",
+    )
+    run(corpus, tmp_path / "local", "--cores", "2", changes=long)
+    profile = make_profile(tmp_path / "profile", retries=20, minutes=1)
+    said = run(corpus, tmp_path / "run", "--profile", str(profile), changes=long)
+    log = (tmp_path / "run/logs/snakemake_all.log").read_text()
+    assert "Trying to restart job" in log, said
+    assert_same_models(tmp_path / "local", tmp_path / "run")
+
+
+def assert_same_models(one: Path, other: Path) -> None:
+    from fairseq_runs import assert_equal_weights
+
+    for path in one.glob("models/*/*/*/model.pt"):
+        assert_equal_weights(path, other / path.relative_to(one))
+
+
+def test_the_disk_is_full(corpus, local, tmp_path):
+    """Of a file system that is too small each step says so; with room, the same command goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], check=True)
+    try:
+        for size in (300, 600, 900, 1200, 1600, 2400):  # KiB; a run ends with 1.5 MiB
+            subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
+            process = start(corpus, disk / "run", "--cores", "2")
+            _, errors = process.communicate(timeout=600)
+            if process.returncode == 0:
+                break
+            assert "No space left on device" in errors, errors
+            assert "Traceback" not in errors
+        subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
+        run(corpus, disk / "run", "--cores", "2")
+        assert size > 600
+        assert_same(local, disk / "run")
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def test_a_shard_is_removed_or_cut_short_before_the_merge(corpus, local, tmp_path):
+    """The removed one is labelled again; of the other the merge says so, and the run after that labels it again."""
+    profile, output = make_profile(tmp_path / "profile"), tmp_path / "run"
+    how = ("--profile", str(profile), "--shards", "2")
+    parts = output / "units/Ses01/seed1/tapt/parts"
+    removed, cut = (parts / f"ssl_{shard}_2/l2/ssl_{shard}_2.km8" for shard in (0, 1))
+    process = start(corpus, output, *how)
+    service.wait(lambda: len(list(parts.glob("ssl_*/l2/*.sha256"))) == 2 or process.poll() is not None, 900)
+    process.terminate()
+    process.communicate(timeout=120)
+    assert not (parts.parent / "l2/ssl.km8").exists(), "merged already"
+    whole = [path.read_bytes() for path in (removed, cut)]
+    removed.unlink()
+    cut.write_bytes(whole[1][: len(whole[1]) // 2])
+    _, errors = start(corpus, output, *how).communicate(timeout=600)
+    assert "damaged or cut short" in errors and "Traceback" not in errors, errors
+    assert removed.read_bytes() == whole[0] and cut.with_name(f"{cut.name}.damaged").exists()
+    run(corpus, output, *how)
+    assert cut.read_bytes() == whole[1]
+    assert_same(local, output)

@@ -12,7 +12,7 @@ if [ -z "$python" ]; then
     # A name on PATH may be a version manager's shim that only prints an error, so each candidate is run.
     for wanted in 3.12 3.11; do
         for candidate in "python$wanted" python3 "${PYENV_ROOT:-$HOME/.pyenv}/versions/$wanted".*/bin/python; do
-            if [ "$(version "$candidate")" = "$wanted" ]; then python=$candidate; break 2; fi
+            if [ "$(version "$candidate")" = "$wanted" ]; then python=$(command -v "$candidate"); break 2; fi
         done
     done
     [ -n "$python" ] || fail "no Python 3.12 or 3.11 runs here; install one, or name one: make test PYTHON=/path/to/python3.12"

@@ -17,7 +17,15 @@ setup(
     license="MIT",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["flea_fairseq", "flea_fairseq.*"]),
-    package_data={"flea_fairseq": ["workflow/Snakefile", "workflow/*.smk", "workflow/*.tsv", "evaluation/*.html.j2"]},
+    package_data={
+        "flea_fairseq": [
+            "workflow/Snakefile",
+            "workflow/*.smk",
+            "workflow/*.tsv",
+            "evaluation/*.html.j2",
+            "inference/*.md.j2",
+        ]
+    },
     install_requires=[
         # The engine. fairseq 0.12.2 does not import on Python >= 3.11; fairseq-fixed is the same module, mended.
         'fairseq==0.12.2; python_version < "3.11"',
@@ -42,17 +50,27 @@ setup(
         "filelock",  # one run at a time in a folder; a dead process leaves no lock behind
         "pyyaml",  # experiment files (safe_load only)
         "jinja2",  # the report's HTML, escaped by default
-        "matplotlib",  # the report's figures
+        "matplotlib",  # the report's figures, timelines
+        "praatio",  # TextGrid
     ],
     extras_require={
-        "test": ["pytest", "transformers", "joblib", "espeakng-loader", "ruff"],  # peers to compare with, real speech
+        "test": [
+            "pytest",
+            "transformers",
+            "joblib",
+            "espeakng-loader",
+            "ruff",
+            "praat-parselmouth",
+            "pyannote.metrics",
+            "playwright",
+        ],  # peers to compare with, readers of what we write, a real browser
         "demo": ["espeakng-loader"],  # a speech synthesiser with its voices
         "workflow": ['snakemake>=9; python_version >= "3.11"'],  # the graph of an experiment
         "cluster": [
             'snakemake-executor-plugin-slurm>=2; python_version >= "3.11"',
             'hydra-submitit-launcher; python_version >= "3.11"',
         ],
-        "export": ["transformers", "onnx", "onnxruntime"],
+        "export": ["transformers", "onnx", "onnxscript", "onnxruntime"],
         "app": ["gradio"],
     },
     entry_points={"console_scripts": ["flea = flea_fairseq.cli:main"]},

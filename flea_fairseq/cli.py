@@ -4,6 +4,7 @@ Steps are imported when their verb runs: torch and fairseq take seconds, and `fl
 """
 
 import errno
+import logging
 import signal
 import sys
 import warnings
@@ -387,6 +388,85 @@ def report(run) -> None:
     click.echo(report(run)["table"])
 
 
+@verb("calibrate", "model.pt fold/valid.tsv calibrated.pt")
+@click.argument("checkpoint", type=PATH)
+@click.argument("manifest", type=PATH)
+@click.argument("output", type=PATH)
+def calibrate(checkpoint, manifest, output) -> None:
+    """Fit the temperature of a model's probabilities on a split it was not trained on; flea train does it by itself."""
+    from flea_fairseq.evaluation.calibrate import calibrate
+
+    found = calibrate(checkpoint, manifest, output)
+    errors = [f"{100 * found['validation'][key]:.1f} %" for key in ("ece_before", "ece")]
+    click.echo(
+        f"{output}: temperature {found['temperature']:.3f}, calibration error {errors[0]} before, {errors[1]} now"
+    )
+
+
+def recognizer_options(command):
+    """How `predict` and `app` hear a recording."""
+    for option in (
+        click.option(
+            "--silence", type=click.FloatRange(min=0), default=40.0, help="A pause is so many dB below the loud."
+        ),
+        click.option("--window", type=click.FloatRange(min=0.1), default=30.0, help="Seconds heard at once, at most."),
+        click.option("--layer", type=click.IntRange(min=1), help="For k-means of a joblib file: the layer."),
+        click.option("--kmeans-checkpoint", type=PATH, help="The model whose frames it clusters.  [default: MODEL]"),
+        click.option("--kmeans", type=PATH, help="Name each frame's cluster by this k-means model."),
+    ):
+        command = option(command)
+    return command
+
+
+@verb("predict", "model.pt interview.wav recordings/ --format textgrid --output timelines --plot timelines")
+@click.argument("model", type=PATH)
+@click.argument("audio", nargs=-1, required=True)
+@click.option("--format", type=click.Choice(["json", "csv", "textgrid", "rttm", "audacity"]), default="json")
+@click.option("--output", type=PATH, help="Folder with a file for each recording.  [default: standard output]")
+@click.option("--plot", "plots", type=PATH, help="Folder for a PNG of each timeline.")
+@click.option("--frames/--no-frames", default=True, help="Whether JSON holds every frame.")
+@recognizer_options
+def predict(model, audio, format, output, plots, frames, **options) -> None:
+    """Emotion, segments and every 20 ms frame of files, folders, or - (standard input); wav, flac, mp3, ogg."""
+    from flea_fairseq.inference.predict import predict
+    from flea_fairseq.inference.recognizer import EmotionRecognizer
+
+    predict(EmotionRecognizer.from_pretrained(model, **options), audio, format, output, plots, frames)
+
+
+@verb("export", "model.pt --to hf exported --audio recording.wav")
+@click.argument("model", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--to", "target", type=click.Choice(["hf", "onnx", "fairseq"]), required=True)
+@click.option("--audio", type=PATH, help="Recording on which the export is checked.  [default: generated sound]")
+def export(model, output, target, audio) -> None:
+    """Write a classifier for transformers or onnxruntime, or its bare encoder for fairseq."""
+    from flea_fairseq.inference.export import export
+
+    click.echo(export(model, target, output, audio))
+
+
+@verb("app", "model.pt")
+@click.argument("model", type=PATH)
+@click.option("--host", default="127.0.0.1", help="0.0.0.0 shows the page to the network, to everybody there.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7860)
+@click.option("--most-minutes", type=click.FloatRange(min=0), default=60.0, help="Longer recordings are refused.")
+@click.option("--most-megabytes", type=click.IntRange(min=1), default=200, help="Larger files are refused.")
+@recognizer_options
+def app(model, host, port, most_minutes, most_megabytes, **options) -> None:
+    """A web page: drop or record sound, see and hear its timeline, download it."""
+    from flea_fairseq.errors import ExperimentError
+    from flea_fairseq.inference.recognizer import EmotionRecognizer
+
+    try:
+        from flea_fairseq.inference.app import app
+    except ImportError as error:
+        raise ExperimentError(f"the page needs {error.name}: pip install 'flea_fairseq[app]'") from None
+    recognizer = EmotionRecognizer.from_pretrained(model, **options)
+    click.echo(f"http://{host}:{port}  (Ctrl-C ends it)")
+    app(recognizer, host, port, 60 * most_minutes, most_megabytes)
+
+
 @verb("fetch", "hubert-base")
 @click.argument("name")
 @click.option("--folder", type=PATH, help="Where to keep it.  [default: $FLEA_CACHE or ~/.cache/flea_fairseq]")
@@ -409,6 +489,7 @@ def main() -> None:
     """Entry point of `flea`."""
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was started is ended too
         signal.signal(number, lambda received, _: sys.exit(128 + received))
+    logging.basicConfig(level=logging.WARNING)  # before fairseq, which would let everything be printed
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|fairseq")
     warnings.filterwarnings("ignore", category=SyntaxWarning)
     flea(prog_name="flea")

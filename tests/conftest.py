@@ -1,5 +1,6 @@
 """Shared material: small real-format models with random weights, generated audio, and the real recordings beside us."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,24 @@ def fold_folder(tmp_path_factory) -> Path:
     for k in (50, 100):
         write_dictionary(folder / f"dict.km{k}.txt", [str(unit) for unit in range(k)])
     return folder
+
+
+@pytest.fixture(scope="session")
+def save_classifier() -> Callable[..., Path]:
+    """Write a classifier with random weights as fairseq stores one."""
+    from flea_fairseq.models.encoder import Encoder, EncoderConfig
+    from flea_fairseq.models.flea_classifier import FleaClassifier, FleaClassifierConfig
+
+    def save(path: Path, normalize: bool = False, pooling: str = "attention") -> Path:
+        torch.manual_seed(0)
+        shape = EncoderConfig(
+            conv_layers=((16, 10, 5), *((16, 3, 2),) * 4, *((16, 2, 2),) * 2), encoder_layers=1, encoder_embed_dim=16,
+            encoder_ffn_embed_dim=32, encoder_attention_heads=2, conv_pos=8, conv_pos_groups=2, normalize=normalize,
+        )  # fmt: skip
+        model = FleaClassifier(Encoder(shape), FleaClassifierConfig(classes=list(CLASSES), pooling=pooling, seed=1))
+        torch.nn.init.normal_(model.head.weight, std=2)  # so that utterances differ
+        config = {**model.stored_config(), "_name": "flea_classifier", "pooling": pooling}
+        torch.save({"cfg": {"model": config}, "model": model.state_dict()}, path)
+        return path
+
+    return save

@@ -39,7 +39,7 @@ def read_audio(path: str | Path) -> np.ndarray:
     """
     samples, sample_rate = decode(path)
     mono = samples.mean(axis=1)
-    return mono if sample_rate == SAMPLE_RATE else _resample(mono, sample_rate)
+    return mono if sample_rate == SAMPLE_RATE else resample(mono, sample_rate)
 
 
 def decode(path: str | Path) -> tuple[np.ndarray, int]:
@@ -77,11 +77,12 @@ def probe_audio(path: str | Path) -> AudioInfo:
     return AudioInfo(frames=info.frames, sample_rate=info.samplerate, channels=info.channels)
 
 
-def _resample(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+def resample(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """(samples,) float32 of any rate at 16 kHz, with the filter of torchaudio."""
     import torch  # slow to import, and rarely needed
-    from torchaudio.functional import resample
+    from torchaudio.functional import resample as at_rate
 
-    return resample(torch.from_numpy(samples), sample_rate, SAMPLE_RATE).numpy()
+    return at_rate(torch.from_numpy(samples), sample_rate, SAMPLE_RATE).numpy()
 
 
 def _check_wav_size(path: Path) -> None:

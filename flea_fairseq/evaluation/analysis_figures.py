@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flea_fairseq.colours import ACCENT, COLOURS
 from flea_fairseq.evaluation.curves import Curve, Curves
-from flea_fairseq.evaluation.figures import ACCENT, INK, STYLE, to_svg
+from flea_fairseq.evaluation.figures import INK, STYLE, to_svg
 
 POINTS = 300  # a line, at most
 FEWEST = 40  # a line, however many lines there are
-# Told apart on white and on black, and by those who see few colours; shapes tell them apart without any.
-COLOURS = (ACCENT, "#d5671b", "#1a9e77", "#c85fa0", "#a58a10", "#7d6fd0", "#c2413f", "#7b8794")
 MARKERS = ("o", "^", "s", "X", "D", "v", "P", "*")
 
 

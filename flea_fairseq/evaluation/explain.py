@@ -101,7 +101,7 @@ def _answer(predictions: Predictions, row: int) -> dict:
 def _frames(model: torch.nn.Module, path: Path, expected: np.ndarray) -> dict:
     """What is known of each frame; `expected`: the probabilities (C,) that the model must give."""
     result = classify(model, path)
-    probabilities = result["logits"][0].double().softmax(0).cpu().numpy()
+    probabilities = model.probabilities(result["logits"][0]).cpu().numpy()
     if np.abs(probabilities - expected).max() > TOLERANCE:
         raise CheckpointError(
             f"{path}: the classifier gives probabilities {np.round(probabilities, 3).tolist()}, the predictions say "

@@ -10,8 +10,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from flea_fairseq.colours import ACCENT
+
 INK = "#010203"  # replaced by the page's own text colour
-ACCENT = "#3f7fc1"  # legible on white and on black
 SHADES = LinearSegmentedColormap.from_list("shades", [(*to_rgb(ACCENT), 0.0), (*to_rgb(ACCENT), 0.7)])
 STYLE = {
     "svg.fonttype": "none",  # text stays text

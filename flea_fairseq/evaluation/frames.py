@@ -11,12 +11,15 @@ FRAME_MEASURES = {
     "frame_ua": ("Frame UA of the cluster labels", "frame_chance"),
     "attention_auc": ("AUC of the attention weights", "auc_chance"),
     "energy_auc": ("AUC of the frame energy", "auc_chance"),
+    "attention_inside": ("Share of the attention inside the spans", "inside_chance"),
+    "posterior_ua": ("Frame UA of the classifier's frames", "frame_chance"),
+    "eder": ("Emotion diarisation error rate (lower is better)", "eder_neutral"),
 }
 
 
 def read_frames(run: Run) -> list[dict]:
     """frames.json of the folds and seeds that have one, each with their names. Raises FormatError."""
-    keys = [key for measure, (_, chance) in FRAME_MEASURES.items() for key in (measure, chance)]
+    keys = ["frame_ua", "frame_chance", "attention_auc", "energy_auc", "auc_chance"]
     rows = []
     for fold in run.folds:
         for seed in run.facts["seeds"]:
@@ -30,8 +33,8 @@ def frame_rows(frames: Sequence[dict]) -> list[dict]:
     """For each measure its mean, lowest and highest value over folds and seeds, and what chance gives."""
     rows = []
     for measure, (title, chance) in FRAME_MEASURES.items():
-        values = [frame[measure] for frame in frames]
+        values = [frame.get(measure) for frame in frames]
         if values and None not in values:
             numbers = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
-            rows.append({"title": title, **numbers, "chance": frames[0][chance]})
+            rows.append({"title": title, **numbers, "chance": float(np.mean([frame[chance] for frame in frames]))})
     return rows

@@ -62,3 +62,16 @@ def scores(confusion: np.ndarray) -> Scores:
     seen = support + given > 0
     f1 = 2 * hits[seen] / (support + given)[seen]
     return Scores(float(np.nanmean(recalls(confusion))), float(hits.sum() / n), float(f1.mean()), n, absent)
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: how far the probability of the predicted class is from how often it is right.
+
+    sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)| over bins of equal width (Guo et al. 2017, equation 3), which
+    hold their upper end. confidence, right: (N,); nan of none.
+    """
+    if not len(confidence):
+        return float("nan")
+    place = np.clip(np.ceil(np.asarray(confidence) * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(place, weights=np.asarray(right, dtype=float) - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))

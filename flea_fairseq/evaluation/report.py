@@ -12,7 +12,7 @@ from flea_fairseq.data.files import write_text
 from flea_fairseq.evaluation.analysis import read_analysis
 from flea_fairseq.evaluation.estimates import estimates
 from flea_fairseq.evaluation.frames import read_frames
-from flea_fairseq.evaluation.metrics import count_pairs
+from flea_fairseq.evaluation.metrics import calibration_error, count_pairs
 from flea_fairseq.evaluation.render import page
 from flea_fairseq.evaluation.results import Run, System, read_run, read_system
 from flea_fairseq.evaluation.statistics import MEASURES
@@ -52,13 +52,14 @@ def result_rows(run: Run, systems: Sequence[System]) -> list[dict]:
 
 
 def seed_rows(run: Run, system: System) -> list[dict]:
-    """A row a fold and seed: UA, WA and how many utterances. `absent`, where it is there, names the classes that the
-    truth lacks."""
+    """A row a fold and seed: UA, WA, the expected calibration error of the probabilities, and how many utterances.
+    `absent`, where it is there, names the classes that the truth lacks."""
     rows = []
-    for fold, predicted in zip(run.folds, system.predicted):
+    for fold, predicted, confidence in zip(run.folds, system.predicted, system.confidence):
         absent = fold.absent(run.classes)
-        for seed, labels in zip(system.seeds, predicted):
-            values = {name: round(value, 6) for name, value in fold.mean(labels, len(run.classes)).items()}
+        for seed, labels, sure in zip(system.seeds, predicted, confidence):
+            measured = {**fold.mean(labels, len(run.classes)), "ece": calibration_error(sure, labels == fold.truth)}
+            values = {name: round(value, 6) for name, value in measured.items()}
             where = {"protocol": fold.protocol, "transductive": fold.transductive, "fold": fold.name, "seed": seed}
             row = {**_common(system), **where, **values, "n": len(fold.ids), "split": fold.split}
             rows.append({**row, "absent": absent} if absent else row)
@@ -81,6 +82,7 @@ def mean_row(run: Run, system: System, single: Sequence[dict], means: dict) -> d
         row[measure], row[f"{measure}_ci"] = means[measure], means[f"{measure}_ci"]
         row[f"{measure}_std"] = _deviation(values.ravel())
         row[f"{measure}_std_seeds"] = _deviation(values.mean(0))
+    row["ece"] = round(float(np.mean([row["ece"] for row in single])), 6)
     if "difference" in means:
         row["difference"] = {"reference": run.facts["reference"], **means["difference"]}
     return {**row, "n": sum(len(fold.ids) for fold in run.folds), "split": split}

@@ -46,11 +46,12 @@ class Fold:
 @dataclass(frozen=True)
 class System:
     """facts: key, title, and what else run.json says; seeds: numbers, or "any"; predicted: a (seeds, N) array of class
-    indices for each fold."""
+    indices for each fold; confidence: the probabilities of these classes, alike, where they were read."""
 
     facts: dict
     seeds: tuple[int | str, ...]
     predicted: tuple[np.ndarray, ...]
+    confidence: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ def read_run(folder: Path) -> Run:
 def read_system(run: Run, facts: dict) -> System:
     """Read a system's predictions of every fold and seed. Raises CorpusError unless they are of the test splits."""
     seeds = tuple(run.facts["seeds"]) if facts["seeded"] else (UNSEEDED,)
-    predicted = [
-        np.stack([_read_predicted(run, fold, seed_folder(seed), facts["key"]) for seed in seeds]) for fold in run.folds
+    said = [
+        np.stack([_read_probabilities(run, fold, seed_folder(seed), facts["key"]) for seed in seeds])
+        for fold in run.folds
     ]
-    return System(facts, seeds, tuple(predicted))
+    return System(facts, seeds, tuple(each.argmax(-1) for each in said), tuple(each.max(-1) for each in said))
 
 
 def of_this_run(run: Path, facts: dict, paths: Iterable[Path]) -> list[Path]:
@@ -134,8 +136,8 @@ def _read_fold(folder: Path, name: str, protocol: str, classes: tuple[str, ...],
     return Fold(name, protocol, facts["transductive"], facts["hash"], ids, truth, parts)
 
 
-def _read_predicted(run: Run, fold: Fold, seed: str, system: str) -> np.ndarray:
-    """The predicted class indices, in the order of the fold's utterances: (N,)."""
+def _read_probabilities(run: Run, fold: Fold, seed: str, system: str) -> np.ndarray:
+    """What was predicted, in the order of the fold's utterances: (N, C)."""
     path = run.folder / "results" / fold.name / seed / system / "predictions.tsv"
     predictions = read_predictions(path)
     if predictions.classes != run.classes:
@@ -146,4 +148,4 @@ def _read_predicted(run: Run, fold: Fold, seed: str, system: str) -> np.ndarray:
     truth = dict(zip(fold.ids, (run.classes[i] for i in fold.truth)))
     if different := describe_difference(dict(zip(predictions.ids, predictions.truth)), truth):
         raise CorpusError(f"{path}: not the fold's test.tsv with its labels: {different}; run flea evaluate again")
-    return predictions.probabilities.argmax(1)[places(fold.ids, predictions.ids)]
+    return predictions.probabilities[places(fold.ids, predictions.ids)]

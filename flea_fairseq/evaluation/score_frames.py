@@ -1,13 +1,11 @@
-"""Compare cluster labels and attention weights with known emotional spans, frame by frame.
+"""Compare cluster labels, attention and frame probabilities with known emotional spans, frame by frame.
 
 Attention is not proof of emotion at a frame: its AUC says how far the two agree, on speech where the truth is known.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -16,20 +14,14 @@ from tqdm import tqdm
 from flea_fairseq.clustering.label import check_units
 from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
 from flea_fairseq.data.files import write_text
-from flea_fairseq.data.manifest import Manifest, read_dictionary, read_lines, utterance_id
-from flea_fairseq.errors import CorpusError, FormatError
+from flea_fairseq.data.manifest import Manifest, read_dictionary, utterance_id
+from flea_fairseq.data.spans import Span, read_spans
+from flea_fairseq.errors import CorpusError
+from flea_fairseq.evaluation.diarisation import diarisation_errors
 from flea_fairseq.evaluation.metrics import confusion_matrix, recalls, scores
 from flea_fairseq.evaluation.splits import read_split, read_utterance
 
 NEUTRAL = "neutral"  # what a frame outside every span is
-
-
-class Span(NamedTuple):
-    """A stretch of one emotion: start and end in seconds."""
-
-    start: float
-    end: float
-    emotion: str
 
 
 def score_frames(
@@ -41,11 +33,16 @@ def score_frames(
     checkpoint: Path | None,
     output: Path,
 ) -> dict:
-    """Score a test split's cluster labels (`units`), and a classifier's attention if given; write JSON to `output`.
+    """Score a test split's cluster labels (`units`), and a classifier's frames if given; write JSON to `output`.
 
+    spans: an RTTM file, or a folder of TextGrids named after utterances; what no span covers is neutral.
     frame_ua: clusters are named by `name_clusters` from the training utterances' labels alone, and the frames of the
     test split scored against the spans. attention_auc, energy_auc: can a frame's attention weight, or its log RMS,
     tell emotional from neutral frames? Mean of the AUC of each test utterance that holds both; None without any.
+    Of the classifier besides: attention_inside, the mean share of attention on the emotional frames of these
+    utterances, beside inside_chance, their share of the frames; posterior_ua, the UA of the frames' likeliest class;
+    eder, the mean emotion diarisation error rate of the segments that `flea predict` gives, over all test utterances,
+    beside eder_neutral, that of saying neutral always.
     Raises CorpusError, FormatError, AudioError, CheckpointError.
     """
     classes = read_dictionary(Path(train_manifest).parent / "dict.emo.txt")
@@ -72,34 +69,13 @@ def score_frames(
         "frame_recall": {name: value for name, value in zip(classes, recalls(confusion).tolist()) if value == value},
         "frame_chance": 1 / len(classes),
         "partial_utterances": len(partial),
-        "attention_auc": mean_auc(paths, emotional, attention_weights(checkpoint, paths)) if checkpoint else None,
+        "attention_auc": None,
+        **(score_classifier(checkpoint, test.paths(), truth, classes) if checkpoint else {}),
         "energy_auc": mean_auc(paths, emotional, [log_rms(read_utterance(path)) for path in paths]),
         "auc_chance": 0.5,
     }
     write_text(output, json.dumps(facts, indent=2) + "\n")
     return facts
-
-
-def read_rttm(path: str | Path) -> dict[str, list[Span]]:
-    """Read spans from RTTM lines: `SPEAKER <utterance id> 1 <start s> <duration s> <NA> <NA> <emotion> <NA> <NA>`.
-
-    Raises FormatError for another line.
-    """
-    spans: dict[str, list[Span]] = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        fields = line.split()
-        try:
-            kind, utterance, _, start, duration, _, _, emotion, _, _ = fields
-            first, length = float(start), float(duration)
-            if kind != "SPEAKER" or not (first >= 0 and length > 0 and math.isfinite(first + length)):
-                raise ValueError
-        except ValueError:
-            raise FormatError(
-                f"{path}:{number}: {line[:80]!r}, expected "
-                "`SPEAKER <utterance id> 1 <start s> <duration s> <NA> <NA> <emotion> <NA> <NA>`"
-            ) from None
-        spans.setdefault(utterance, []).append(Span(first, first + length, emotion))
-    return spans
 
 
 def frame_truth(spans: Sequence[Span], frames: int) -> list[str]:
@@ -115,7 +91,7 @@ def frame_truth(spans: Sequence[Span], frames: int) -> list[str]:
 
 def split_truth(path: Path, split: Manifest, labels: Sequence[str], classes: Sequence[str]) -> list[list[str]]:
     """Each utterance's frame truth. Raises CorpusError where spans and the utterance's label contradict each other."""
-    spans = read_rttm(path)
+    spans = read_spans(path)
     for name, label in zip(split.names, labels):
         emotions = {span.emotion for span in spans.get(utterance_id(name), [])} - {NEUTRAL}
         expected = {label} - {NEUTRAL}
@@ -154,8 +130,7 @@ def mean_auc(paths: Sequence[Path], truth: Sequence[np.ndarray], values: Sequenc
     """
     areas = []
     for path, true, value in zip(paths, truth, values):
-        if len(value) != len(true):
-            raise CorpusError(f"{path}: {len(value)} frames, {len(true)} by the manifest; run flea folds again")
+        _check_frames(path, len(value), len(true))
         areas.append(roc_auc_score(true, value))
     return float(np.mean(areas)) if areas else None
 
@@ -166,14 +141,48 @@ def log_rms(waveform: np.ndarray) -> np.ndarray:
     return np.log(np.sqrt(np.square(windows, dtype=np.float64).mean(1)) + 1e-8)
 
 
-def attention_weights(checkpoint: Path, paths: Sequence[Path]) -> list[np.ndarray]:
-    """The classifier's frame weights of each whole utterance: (T,)."""
-    from flea_fairseq.evaluation.evaluate import classify  # fairseq: only when there is a model
-    from flea_fairseq.models.checkpoints import load_classifier
-    from flea_fairseq.models.device import on_best_device
+def score_classifier(checkpoint: Path, paths: Sequence[Path], truth: Sequence[list[str]], classes: list[str]) -> dict:
+    """What the classifier's attention, frame probabilities and segments know of each frame's emotion."""
+    from flea_fairseq.inference.recognizer import FRAME_SECONDS, EmotionRecognizer  # fairseq: only with a model
 
-    model = on_best_device(load_classifier(checkpoint))
-    return [
-        classify(model, path)["attention"][0].float().cpu().numpy()
-        for path in tqdm(paths, desc="attention", unit="utt", disable=None)
-    ]
+    recognizer = EmotionRecognizer.from_pretrained(checkpoint, window=1e6)
+    if sorted(recognizer.classes) != sorted(classes):
+        raise CorpusError(f"{checkpoint}: classes {', '.join(recognizer.classes)}, the split has {', '.join(classes)}")
+    partial, likeliest, rates, silent = [], [], [], []
+    for path, true in zip(tqdm(paths, desc="frames", unit="utt", disable=None), truth):
+        said = recognizer.predict_file(path)
+        emotional = np.array([name != NEUTRAL for name in true])
+        _check_frames(path, len(said.attention), len(true))
+        if emotional.any() and not emotional.all():
+            partial.append((path, emotional, said.attention))
+        likeliest += [recognizer.classes[i] for i in said.posteriors.argmax(1)]
+        duration = len(true) * FRAME_SECONDS
+        known, heard = true_segments(true, FRAME_SECONDS), [Span(*segment[:3]) for segment in said.segments]
+        rates.append(diarisation_errors(known, heard, duration, NEUTRAL).rate)
+        silent.append(diarisation_errors(known, [], duration, NEUTRAL).rate)
+    frames = [name for row in truth for name in row]
+    inside = [float(attention[emotional].sum()) for _, emotional, attention in partial]
+    return {
+        "attention_auc": mean_auc(*zip(*partial)) if partial else None,
+        "attention_inside": float(np.mean(inside)) if partial else None,
+        "inside_chance": float(np.mean([emotional.mean() for _, emotional, _ in partial])) if partial else None,
+        "posterior_ua": scores(confusion_matrix(frames, likeliest, classes)).ua,
+        "eder": float(np.mean(rates)),
+        "eder_neutral": float(np.mean(silent)),
+    }
+
+
+def true_segments(truth: Sequence[str], frame_seconds: float) -> list[Span]:
+    """The runs of each emotion but neutral, as spans."""
+    spans, start = [], 0
+    for i in range(1, len(truth) + 1):
+        if i == len(truth) or truth[i] != truth[start]:
+            if truth[start] != NEUTRAL:
+                spans.append(Span(start * frame_seconds, i * frame_seconds, truth[start]))
+            start = i
+    return spans
+
+
+def _check_frames(path: Path, found: int, expected: int) -> None:
+    if found != expected:
+        raise CorpusError(f"{path}: {found} frames, {expected} by the manifest; run flea folds again")

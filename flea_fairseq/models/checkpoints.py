@@ -7,10 +7,11 @@ fairseq itself stores are allow-listed, and config strings are parsed by a gramm
 import argparse
 import collections
 import json
+import math
 import pickle
 import typing
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import omegaconf
@@ -28,6 +29,7 @@ from flea_fairseq.models.fingerprint import fingerprint
 from flea_fairseq.models.wav2vec_v1 import Wav2VecV1, frame_parameters
 
 State = dict[str, Tensor]
+FACTS = "flea_fairseq"  # the key of our own entry in a model file, which fairseq passes over
 ENCODER_PARTS = ("feature_extractor.", "layer_norm.", "post_extract_proj.", "mask_emb", "encoder.")
 SAFE_CLASSES = [
     Dictionary,  # in the task state of HuBERT pretraining
@@ -64,6 +66,7 @@ class Checkpoint:
     encoder_state: State
     head_state: State = field(default_factory=dict)  # prediction head (pretraining) or pooling and classifier
     model: dict = field(default_factory=dict)  # the model's config as plain values
+    facts: dict = field(default_factory=dict)  # what `flea train` and `flea calibrate` noted beside it
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -72,7 +75,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises CheckpointError if the file is missing, damaged, of another kind, or holds anything but data.
     """
     path = Path(path)
-    return _read_folder(path) if path.is_dir() else _read_fairseq(path, *_read_file(path))
+    if path.is_dir():
+        return _read_folder(path)
+    content = load_tensors(path)
+    return replace(_read_fairseq(path, *_entries(content, path)), facts=_facts(content, path))
 
 
 def load_encoder(path: str | Path) -> Encoder | Wav2VecV1:
@@ -81,7 +87,7 @@ def load_encoder(path: str | Path) -> Encoder | Wav2VecV1:
     if path.is_dir():
         encoder = build_encoder(_read_folder(path))
     else:
-        state, model, task = _read_file(path)
+        state, model, task = _entries(load_tensors(path), path)
         frames = frame_parameters(state)
         if frames:
             encoder = Wav2VecV1(model, str(path))
@@ -96,9 +102,8 @@ def _read_folder(path: Path) -> Checkpoint:
     return Checkpoint(path, *hugging_face.read_folder(path, load_tensors))
 
 
-def _read_file(path: Path) -> tuple[State, dict, dict]:
+def _entries(content: typing.Any, path: Path) -> tuple[State, dict, dict]:
     """The parameters of a fairseq checkpoint, and the configs of its model and its task as plain values."""
-    content = load_tensors(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
     try:
@@ -109,6 +114,14 @@ def _read_file(path: Path) -> tuple[State, dict, dict]:
         return content["model"], args, args
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: its config is not one of fairseq's: {str(error)[:300]}") from error
+
+
+def _facts(content: dict, path: Path) -> dict:
+    facts = content.get(FACTS, {})
+    temperature = facts.get("temperature", 1.0) if isinstance(facts, dict) else None
+    if not isinstance(temperature, float) or not 0 < temperature < math.inf:
+        raise CheckpointError(f"{path}: its facts are damaged (temperature {temperature!r}); run flea calibrate again")
+    return facts
 
 
 def _read_fairseq(path: Path, state: State, model: dict, task: dict) -> Checkpoint:
@@ -179,10 +192,14 @@ def load_tensors(path: Path) -> typing.Any:
         raise CheckpointError(f"{path}: damaged or not a model file: {str(error)[:300]}") from error
 
 
-def strip_training_state(source: Path, output: Path) -> None:
-    """Write what loading needs, without the optimiser (two thirds of the file) and the meters."""
+def write_model(source: Path, output: Path, facts: dict) -> None:
+    """Write what loading needs, without the optimiser (two thirds of the file) and the meters, and add facts.
+
+    facts: plain values beside those that the source holds already, such as the temperature of its probabilities.
+    """
     content = load_tensors(source)
     kept = {key: content[key] for key in ("args", "cfg", "model", "task_state") if key in content}
+    kept[FACTS] = {**content.get(FACTS, {}), **facts}
     with replacing(output) as temporary:
         torch.save({**kept, "optimizer_history": [], "extra_state": {}}, temporary)
 

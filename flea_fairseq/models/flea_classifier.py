@@ -1,6 +1,7 @@
 """`flea_classifier`: an encoder, a pooling, and a linear layer (phases 1b and 3)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import List
 
@@ -9,10 +10,11 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from omegaconf import II, open_dict
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from flea_fairseq.errors import CheckpointError, ExperimentError
 from flea_fairseq.models.checkpoints import Checkpoint, build_encoder, load_state, read_checkpoint
-from flea_fairseq.models.encoder import Encoder, Regularisation, padding_mask
+from flea_fairseq.models.encoder import Encoder, Regularisation, layer_normalised, padding_mask
 from flea_fairseq.models.masking import apply_masks
 from flea_fairseq.models.pooling import POOLINGS
 from flea_fairseq.models.seeding import SeededForward
@@ -88,6 +90,12 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         self.pooling = POOLINGS[self.pooling_name](encoder.dim)
         self.activation = ACTIVATIONS[str(cfg.head_activation)]()
         self.head = nn.Linear(self.pooling.out_dim, len(self.classes))
+        self.facts: dict = {}
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax, as `flea calibrate` found it; 1 before."""
+        return self.facts.get("temperature", 1.0)
 
     @property
     def normalize(self) -> bool:
@@ -120,6 +128,7 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         model = cls(Encoder(checkpoint.encoder), cfg)
         state = {f"encoder.{name}": value for name, value in checkpoint.encoder_state.items()}
         load_state(model, {**state, **checkpoint.head_state}, checkpoint.path)
+        model.facts = checkpoint.facts
         return model
 
     def train(self, mode: bool = True) -> "FleaClassifier":
@@ -151,6 +160,18 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
             x = sum(weight * state for weight, state in zip(self.layer_logits.softmax(0), x))
         vector, attention = self.pooling(self.dropout(x), padding_mask(frames, x.size(1)))
         return {"logits": self.head(self.activation(vector)), "attention": attention, "x": x, "frames": frames}
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities, in double precision: (..., classes) -> (..., classes)."""
+        return (logits.double() / self.temperature).softmax(-1)
+
+    @torch.no_grad()
+    def listen(self, waveforms: Sequence[Tensor]) -> dict[str, Tensor]:
+        """`forward` on whole waveforms, (samples,) float32 at 16 kHz each, normalised if the model wants it."""
+        device = self.head.weight.device
+        wanted = [layer_normalised(waveform) if self.normalize else waveform for waveform in waveforms]
+        lengths = torch.tensor([len(waveform) for waveform in wanted], device=device)
+        return self(pad_sequence(wanted, batch_first=True).to(device), lengths)
 
     def frame_logits(self, x: Tensor) -> Tensor:
         """What the head says of each frame, as of an utterance of this frame alone: (B, T, D) -> (B, T, classes).

@@ -1,15 +1,9 @@
 """A whole experiment: every phase for every fold, as a Snakemake graph that resumes where it stopped."""
 
 import json
-import os
-import platform
-import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from flea_fairseq.data.files import holding, read_json, write_text
@@ -25,9 +19,8 @@ from flea_fairseq.workflow.engine import (
 from flea_fairseq.workflow.estimate import estimate, merged_config
 from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
 from flea_fairseq.workflow.method import Method, Weights, cell_name, method
+from flea_fairseq.workflow.provenance import hardware, revision, versions
 from flea_fairseq.workflow.slurm import jobs_in
-
-ENGINE = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq"
 
 
 def run(
@@ -206,7 +199,6 @@ def chosen_folds(plan: Experiment, output: Path) -> list[str]:
 
 def provenance(plan: Experiment, made: Method, corpus: Path) -> dict:
     """What a reader of the results has to know; no times, so that equal runs give equal files."""
-    packages = ("flea_fairseq", ENGINE, "torch", "torchaudio", "faiss-cpu", "numpy")
     return {
         "name": plan.name,
         "protocol": plan.protocol,
@@ -215,23 +207,11 @@ def provenance(plan: Experiment, made: Method, corpus: Path) -> dict:
         "systems": made.systems,
         "reference": "tapt" if "tapt" in plan.systems else made.systems[0]["key"],
         "models": list(made.models),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": versions(),
+        "revision": revision(),
         "hardware": hardware(),
         "experiment": asdict(plan),
     }
-
-
-def hardware() -> str:
-    """Processor, cores and GPUs, as far as Linux tells."""
-    try:
-        models = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        models = []
-    parts = [f"{(models or [platform.machine()])[0].strip()}, {os.cpu_count()} cores"]
-    if shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        parts += subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
-    return ", ".join(part.strip() for part in parts if part.strip())
 
 
 def write_changed(path: Path, text: str) -> None:

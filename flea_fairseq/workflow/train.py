@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flea_fairseq.data.files import check_whole, holding, sha256, write_text
+from flea_fairseq.data.files import check_whole, holding, replacing, sha256, write_text
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.fingerprint import fingerprint
 from flea_fairseq.workflow.fairseq_run import run_fairseq
@@ -21,6 +21,7 @@ from flea_fairseq.workflow.limits import (
     time_limits,
     unfinished,
 )
+from flea_fairseq.workflow.provenance import model_facts
 from flea_fairseq.workflow.settings import merged, override
 
 FINISHED = "finished.json"  # in the run's folder: of which inputs the model was made
@@ -85,7 +86,7 @@ def train(
         _keep_or_clear(run_dir, inputs, launch.processes)
         print(describe(values, shared, launch.processes))
         _train_to_end(command, run_dir, values, deadline, lock)
-        _finish(run_dir, inputs, output)
+        _finish(run_dir, inputs, output, data, values)
     return output
 
 
@@ -153,12 +154,17 @@ def _keep_or_clear(run_dir: Path, inputs: dict, processes: int) -> None:
     write_text(record, json.dumps({**inputs, "processes": processes}, indent=1) + "\n")
 
 
-def _finish(run_dir: Path, inputs: dict, output: Path) -> None:
-    """Write the model of a training that is done."""
-    from flea_fairseq.models.checkpoints import strip_training_state  # torch and fairseq: seconds
+def _finish(run_dir: Path, inputs: dict, output: Path, data: Path, values: dict[str, Any]) -> None:
+    """Write the model of a training that is done; a classifier calibrated on the validation part."""
+    from flea_fairseq.evaluation.calibrate import calibrate  # torch and fairseq: seconds
+    from flea_fairseq.models.checkpoints import write_model
 
     best, last = run_dir / "checkpoint_best.pt", run_dir / "checkpoint_last.pt"
-    strip_training_state(best if best.exists() else last, output)
+    with replacing(output) as temporary:
+        write_model(best if best.exists() else last, temporary, model_facts(data, values["common.seed"]))
+        if values["model._name"] == "flea_classifier" and (data / "valid.emo").exists():
+            found = calibrate(temporary, data / "valid.tsv", temporary)
+            print(f"temperature {found['temperature']:.3f}, from the validation part")
     write_text(run_dir / FINISHED, json.dumps({"inputs": inputs, "model": sha256(output)}, indent=1) + "\n")
     _remove_checkpoints(run_dir)  # with the optimiser's state they are six times the model
 

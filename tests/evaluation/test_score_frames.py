@@ -9,9 +9,10 @@ import pytest
 import soundfile
 
 from flea_fairseq.data.manifest import write_dictionary, write_units
+from flea_fairseq.data.spans import Span
 from flea_fairseq.errors import CorpusError, FormatError
 from flea_fairseq.evaluation.evaluate import classify
-from flea_fairseq.evaluation.score_frames import Span, frame_truth, log_rms, name_clusters, read_rttm, score_frames
+from flea_fairseq.evaluation.score_frames import frame_truth, log_rms, name_clusters, score_frames
 from flea_fairseq.models.checkpoints import load_classifier
 
 CLASSES = ["angry", "happy", "neutral", "sad"]
@@ -19,31 +20,6 @@ CLASSES = ["angry", "happy", "neutral", "sad"]
 
 def rttm(utterance: str, start: float, duration: float, emotion: str) -> str:
     return f"SPEAKER {utterance} 1 {start} {duration} <NA> <NA> {emotion} <NA> <NA>\n"
-
-
-def test_rttm_lines_are_read(tmp_path):
-    (tmp_path / "s.rttm").write_text(rttm("a", 0.5, 1.25, "sad") + rttm("b", 0, 1, "angry") + rttm("a", 3, 1, "happy"))
-    assert read_rttm(tmp_path / "s.rttm") == {
-        "a": [Span(0.5, 1.75, "sad"), Span(3, 4, "happy")],
-        "b": [Span(0, 1, "angry")],
-    }
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "SPEAKER b 1 0.5 1.0 <NA> <NA> sad <NA>",
-        "SPEAKER b 1 zero 1.0 <NA> <NA> sad <NA> <NA>",
-        "SPEAKER b 1 0.5 -1.0 <NA> <NA> sad <NA> <NA>",
-        "SPEAKER b 1 nan 1.0 <NA> <NA> sad <NA> <NA>",
-        "LEXEME b 1 0.5 1.0 <NA> <NA> sad <NA> <NA>",
-        "",
-    ],
-)
-def test_another_line_is_named(tmp_path, line):
-    (tmp_path / "s.rttm").write_text(rttm("a", 0.5, 1, "sad") + line + "\n")
-    with pytest.raises(FormatError, match="s.rttm:2: .*expected `SPEAKER <utterance id>"):
-        read_rttm(tmp_path / "s.rttm")
 
 
 def test_a_frame_is_what_its_centre_is():
@@ -104,8 +80,24 @@ def test_attention_is_scored_on_the_partial_utterance(corpus, save_classifier, t
     weights = classify(load_classifier(model), tmp_path / "test0.wav")["attention"][0].tolist()
     pairs = [(sad, neutral) for sad in weights[10:] for neutral in weights[:10]]
     assert facts["attention_auc"] == pytest.approx(np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
+    assert facts["attention_inside"] == pytest.approx(sum(weights[10:])) and facts["inside_chance"] == 0.5
     mean = save_classifier(tmp_path / "mean.pt", pooling="mean")
     assert score_frames(**corpus, checkpoint=mean, output=tmp_path / "frames.json")["attention_auc"] == 0.5
+
+
+def test_the_classifiers_frames_and_segments_are_scored(corpus, save_classifier, tmp_path):
+    facts = score_frames(**corpus, checkpoint=save_classifier(tmp_path / "model.pt"), output=tmp_path / "frames.json")
+    model = load_classifier(tmp_path / "model.pt")
+    truth = [["neutral"] * 10 + ["sad"] * 10, ["neutral"] * 20, ["angry"] * 20]
+    right = {name: [] for name in ("angry", "neutral", "sad")}
+    for i, true in enumerate(truth):
+        x = classify(model, tmp_path / f"test{i}.wav")["x"]
+        said = model.frame_logits(x)[0].argmax(1).tolist()
+        for name, unit in zip(true, said):
+            right[name].append(model.classes[unit] == name)
+    assert facts["posterior_ua"] == pytest.approx(np.mean([np.mean(each) for each in right.values()]))
+    assert facts["eder_neutral"] == pytest.approx((0.5 + 0 + 1) / 3)
+    assert 0 <= facts["eder"] <= 1
 
 
 def test_a_span_that_contradicts_the_label_is_refused(corpus, tmp_path):

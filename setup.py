@@ -70,7 +70,7 @@ setup(
             'snakemake-executor-plugin-slurm>=2; python_version >= "3.11"',
             'hydra-submitit-launcher; python_version >= "3.11"',
         ],
-        "export": ["transformers", "onnx", "onnxscript", "onnxruntime"],
+        "export": ["transformers", "onnx", "onnxruntime"],
         "app": ["gradio"],
     },
     entry_points={"console_scripts": ["flea = flea_fairseq.cli:main"]},

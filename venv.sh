@@ -49,5 +49,5 @@ export UV_PYTHON_DOWNLOADS=never
 install() { "$uv" pip install --quiet --python "$folder/bin/python" --constraint "$pins" "$@"; }
 # fairseq-fixed builds against the installed torch; isolated, its build would download another. fairseq 0.12.2 must be isolated.
 install torch torchaudio numpy cython setuptools
-install --no-build-isolation-package fairseq-fixed --editable ".[test,workflow,cluster]"
+install --no-build-isolation-package fairseq-fixed --editable ".[test,workflow,cluster,export,app]"
 echo "$stamp" >"$folder/.stamp"

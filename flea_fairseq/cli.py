@@ -449,7 +449,7 @@ def export(model, output, target, audio) -> None:
 @verb("app", "model.pt")
 @click.argument("model", type=PATH)
 @click.option("--host", default="127.0.0.1", help="0.0.0.0 shows the page to the network, to everybody there.")
-@click.option("--port", type=click.IntRange(0, 65535), default=7860)
+@click.option("--port", type=click.IntRange(1, 65535), default=7860)
 @click.option("--most-minutes", type=click.FloatRange(min=0), default=60.0, help="Longer recordings are refused.")
 @click.option("--most-megabytes", type=click.IntRange(min=1), default=200, help="Larger files are refused.")
 @recognizer_options

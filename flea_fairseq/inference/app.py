@@ -11,7 +11,7 @@ import numpy as np
 from flea_fairseq.data.audio import SAMPLE_RATE, probe_audio
 from flea_fairseq.data.files import write_text
 from flea_fairseq.data.long_audio import LongAudio
-from flea_fairseq.errors import AudioError
+from flea_fairseq.errors import AudioError, ExperimentError
 from flea_fairseq.inference.formats import FORMATS
 from flea_fairseq.inference.recognizer import EmotionRecognizer, Prediction
 from flea_fairseq.inference.timeline import EXPLAINED, Picture, render_timeline
@@ -36,10 +36,15 @@ def app(
     block: False gives the page back while it is served, to be closed by its `close()`.
     """
     page = build(recognizer, most_seconds, most_megabytes)
-    page.queue(default_concurrency_limit=1).launch(
-        server_name=host, server_port=port, max_file_size=f"{most_megabytes}mb", share=False, quiet=True,
-        prevent_thread_lock=not block, show_error=True, footer_links=[],
-    )  # fmt: skip
+    how = {"max_file_size": f"{most_megabytes}mb", "share": False, "show_error": True, "footer_links": []}
+    try:
+        page.queue(default_concurrency_limit=1).launch(
+            server_name=host, server_port=port, quiet=True, prevent_thread_lock=not block, **how
+        )
+    except OSError as error:
+        raise ExperimentError(
+            f"{host}:{port}: the page cannot be served there ({error}); name another --port"
+        ) from None
     return page
 
 
@@ -54,12 +59,14 @@ def build(recognizer: EmotionRecognizer, most_seconds: float, most_megabytes: in
                          elem_id="audio", buttons=[])  # fmt: skip
         problem = gr.Markdown(elem_id="problem", visible=False)
         verdict = gr.Label(label="Whole recording", elem_id="verdict", visible=False)
-        picture = gr.Image(label="Timeline: click to hear a segment", interactive=False, elem_id="timeline",
+        picture = gr.Image(show_label=False, interactive=False, elem_id="timeline",
                            visible=False, buttons=[])  # fmt: skip
-        gr.Markdown(EXPLAINED)
+        gr.Markdown(f"Click the timeline or a row to hear a segment. {EXPLAINED}")
         table = gr.Dataframe(headers=COLUMNS, label="Segments: click a row to hear it", interactive=False,
                              elem_id="segments", visible=False)  # fmt: skip
-        heard = gr.Audio(label="Segment", autoplay=True, interactive=False, elem_id="span", visible=False)
+        heard = gr.Audio(
+            label="Segment", autoplay=True, interactive=False, elem_id="span", visible=False, buttons=["download"]
+        )
         with gr.Row():
             files = [
                 gr.DownloadButton(f"Download {name}", elem_id=f"download-{name}", visible=False) for name in DOWNLOADS

@@ -1,19 +1,15 @@
 """The report in a real browser: opened from disk it runs without an error and asks nothing of the network."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from browser import find_browser
 from made_runs import grid_systems, make_run
 
 from flea_fairseq.evaluation.report import report
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OWN = "not an origin"  # who asks when Chromium itself does, for its updates
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on the path")
 
 
 def visit(page: Path, folder: Path) -> tuple[list[str], list[str], str]:
@@ -21,7 +17,7 @@ def visit(page: Path, folder: Path) -> tuple[list[str], list[str], str]:
     log = folder / "net.json"
     ran = subprocess.run(
         [
-            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}",
             "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri(),
         ],

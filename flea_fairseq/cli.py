@@ -407,6 +407,9 @@ def recognizer_options(command):
     """How `predict` and `app` hear a recording."""
     for option in (
         click.option(
+            "--change", type=click.FloatRange(min=0), default=25.0, help="Price of a change of emotion, nats."
+        ),
+        click.option(
             "--silence", type=click.FloatRange(min=0), default=40.0, help="A pause is so many dB below the loud."
         ),
         click.option("--window", type=click.FloatRange(min=0.1), default=30.0, help="Seconds heard at once, at most."),

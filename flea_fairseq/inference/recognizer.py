@@ -15,7 +15,7 @@ from flea_fairseq.data.long_audio import LongAudio
 from flea_fairseq.errors import AudioError
 from flea_fairseq.inference.frame_units import FrameUnits, load_units
 from flea_fairseq.inference.overview import Overview, look_over
-from flea_fairseq.inference.segments import Segment, find_segments
+from flea_fairseq.inference.segments import CHANGE, Segment, find_segments
 from flea_fairseq.inference.windows import Window, plan_windows, sounding, triangle
 from flea_fairseq.models.checkpoints import load_classifier
 from flea_fairseq.models.device import on_best_device
@@ -66,7 +66,8 @@ class EmotionRecognizer:
     """Which emotion a recording has, and at which frames a classifier hears it.
 
     A recording longer than `window` seconds is heard in stretches between its pauses, in memory that grows by 100 MB
-    an hour; `silence`: so many dB under the loud parts is a pause.
+    an hour; `silence`: so many dB under the loud parts is a pause; `change`: the price of a change of emotion
+    within speech, in nats, which short segments must be worth.
 
     >>> recognizer = EmotionRecognizer.from_pretrained("work/demo/models/Ses01/seed1/tapt/model.pt")
     >>> recognizer(waveform, 16000).emotion
@@ -78,11 +79,13 @@ class EmotionRecognizer:
         units: FrameUnits | None = None,
         window: float = WINDOW_SECONDS,
         silence: float = SILENCE_DB,
+        change: float = CHANGE,
     ) -> None:
         self.model = on_best_device(model)
         self.units = units
         self.longest = max(1, frame_count(int(window * SAMPLE_RATE)))
         self.silence = silence
+        self.change = change
 
     @classmethod
     def from_pretrained(
@@ -93,12 +96,13 @@ class EmotionRecognizer:
         layer: int | None = None,
         window: float = WINDOW_SECONDS,
         silence: float = SILENCE_DB,
+        change: float = CHANGE,
     ) -> "EmotionRecognizer":
         """Load a model file that `flea train` wrote; kmeans: name each frame's cluster, of the model (and layer) that
         `kmeans_checkpoint` is, this one if None. Raises CheckpointError."""
         model = load_classifier(path)
         units = load_units(Path(kmeans), Path(kmeans_checkpoint or path), layer) if kmeans else None
-        return cls(model, units, window, silence)
+        return cls(model, units, window, silence, change)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -136,7 +140,8 @@ class EmotionRecognizer:
                 bar.update(len(batch))
         probabilities, attention, posteriors = stitched.finish()
         spoken = sound & ~np.isnan(posteriors[:, 0])
-        segments = find_segments(posteriors, spoken, self.classes, FRAME_SECONDS)
+        weights = attention * np.count_nonzero(attention)  # 1: as much as any other frame
+        segments = find_segments(posteriors, weights, spoken, self.classes, FRAME_SECONDS, self.change)
         return Prediction(
             id=name, seconds=audio.samples / SAMPLE_RATE, classes=self.classes, probabilities=probabilities,
             attention=attention, posteriors=posteriors, sound=sound, clusters=stitched.clusters,

@@ -19,16 +19,24 @@ class Segment(NamedTuple):
 
 
 def find_segments(
-    posteriors: np.ndarray, sound: np.ndarray, classes: tuple[str, ...], frame_seconds: float, change: float = CHANGE
+    posteriors: np.ndarray,
+    weights: np.ndarray,
+    sound: np.ndarray,
+    classes: tuple[str, ...],
+    frame_seconds: float,
+    change: float = CHANGE,
 ) -> list[Segment]:
-    """Segments of a recording: posteriors (T, C), sound (T,) which frames are not silent.
+    """Segments of a recording: posteriors (T, C), weights (T,) of frames, sound (T,) which frames are not silent.
 
     Each stretch of sound is decoded by itself; neighbours of one emotion are one segment only where no pause parts
-    them. A segment ends where the next frame begins.
+    them. A segment ends where the next frame begins. With the attention, as a multiple of uniform attention, for
+    weights, a stretch without a change gets the emotion that the classifier gives it as a whole: the weighted mean of
+    the frames' logits is the logits of the pooled vector.
     """
     segments = []
     for start, stop in stretches(sound):
-        course = likeliest_course(np.log(np.maximum(posteriors[start:stop], 1e-12)), change)
+        evidence = np.log(np.maximum(posteriors[start:stop], 1e-12)) * weights[start:stop, None]
+        course = likeliest_course(evidence, change)
         edges = [0, *(np.flatnonzero(np.diff(course)) + 1).tolist(), len(course)]
         for first, last in zip(edges, edges[1:]):
             which = int(course[first])

@@ -74,6 +74,15 @@ def test_segments_end_at_changes_and_at_pauses():
     posteriors[50] = [0.05, 0.95]  # one frame is no segment
     sound = np.ones(400, dtype=bool)
     sound[200:250] = False
-    found = find_segments(posteriors, sound, ("sad", "angry"), 0.02)
+    found = find_segments(posteriors, np.ones(400), sound, ("sad", "angry"), 0.02)
     assert [segment[:3] for segment in found] == [(0.0, 2.0, "sad"), (2.0, 4.0, "angry"), (5.0, 8.0, "angry")]
     assert isinstance(found[0], Segment) and found[0].score == pytest.approx((99 * 0.95 + 0.05) / 100)
+
+
+def test_a_stretch_without_a_change_has_the_emotion_of_the_pooled_vector():
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        logits, attention = rng.standard_normal((40, 3)), rng.dirichlet(np.ones(40))
+        posteriors = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        (one,) = find_segments(posteriors, 40 * attention, np.ones(40, dtype=bool), ("a", "b", "c"), 0.02, change=1e9)
+        assert one.emotion == "abc"[int((attention @ logits).argmax())]

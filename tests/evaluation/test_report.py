@@ -51,6 +51,19 @@ def test_results_are_means_over_folds_and_seeds(tmp_path, score):
             assert mean[f"{measure}_ci"][0] < mean[measure] < mean[f"{measure}_ci"][1]
 
 
+def test_the_calibration_error_is_that_of_the_written_probabilities(tmp_path):
+    make_run(tmp_path)
+    single, mean = rows_of(report(tmp_path)["rows"], "flea")
+    for row in single:
+        _, *lines = (tmp_path / f"results/{row['fold']}/seed{row['seed']}/flea/predictions.tsv").open()
+        said = [line.split("\t") for line in lines]
+        pairs = [(max(map(float, fields[3:])), fields[1] == fields[2]) for fields in said]
+        bins = [[(p, right) for p, right in pairs if i / 15 < p <= (i + 1) / 15] for i in range(15)]
+        expected = sum(abs(sum(right for _, right in each) - sum(p for p, _ in each)) for each in bins) / len(pairs)
+        assert row["ece"] == pytest.approx(expected, abs=1e-5)
+    assert mean["ece"] == pytest.approx(np.mean([row["ece"] for row in single]), abs=1e-5)
+
+
 def test_differences_to_the_reference_are_those_of_compare_with_p_corrected(tmp_path):
     make_run(tmp_path, reference="tapt")
     rows = report(tmp_path)["rows"]
@@ -176,7 +189,7 @@ def test_the_page_shows_the_numbers_of_the_run(tmp_path):
         mean = rows_of(rows, system)[1]
         low, high = (f"{100 * edge:.1f}" for edge in mean["ua_ci"])
         assert line[:2] == [mean["title"], f"{100 * mean['ua']:.1f} {low} \u2013 {high}"]
-        deviations = [mean["ua_std"], mean["ua_std_seeds"]]
+        deviations = [mean["ua_std"], mean["ua_std_seeds"], mean["ece"]]
         assert line[5:] == ["-" if value is None else f"{100 * value:.1f}" for value in deviations]
     assert lines[1][3:5] == ["-", "reference"] and re.match(r"[+-]\d+\.\d [+-]\d+\.\d to [+-]\d+\.\d$", lines[2][3])
     assert lines[2][4] in ("within noise", "better", "worse")

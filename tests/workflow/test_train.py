@@ -2,11 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from fairseq_runs import ROOT, tiny_pretraining
+from sklearn.metrics import balanced_accuracy_score
 
 from flea_fairseq.errors import ExperimentError
-from flea_fairseq.models.checkpoints import load_tensors
+from flea_fairseq.evaluation.calibrate import fit_temperature
+from flea_fairseq.evaluation.evaluate import evaluate
+from flea_fairseq.models.checkpoints import load_classifier, load_tensors
 from flea_fairseq.workflow.train import _is_finished, _keep_or_clear, train
 
 
@@ -26,6 +31,22 @@ def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
     damaged.write_bytes((tmp_path / "model.pt").read_bytes()[:-1])
     assert not _is_finished(tmp_path / "run", record, damaged)
     assert not _is_finished(tmp_path / "run", {**record, "settings": ["other"]}, tmp_path / "model.pt")
+
+
+def test_a_classifier_carries_what_prediction_needs(fold_folder, hugging_face_folder, tmp_path):
+    """One file: calibrated, and with its provenance; validation scores are scikit-learn's."""
+    quick = ["optimization.max_epoch=2", "optimization.update_freq=[1]", "dataset.num_workers=0", "common.seed=5"]
+    model = train(ROOT / "examples/config", "finetune", fold_folder, tmp_path / "model.pt", tmp_path / "run",
+                  init=hugging_face_folder, settings=quick)  # fmt: skip
+    facts = load_classifier(model).facts
+    assert (facts["sample_rate"], facts["seed"], facts["corpus"]) == (16000, 5, fold_folder.name)
+    assert facts["versions"]["torch"] == torch.__version__.partition("+")[0] and "revision" in facts
+    said = evaluate(model, fold_folder / "valid.tsv", tmp_path / "predictions.tsv")
+    assert facts["validation"]["utterances"] == 13 and 0 <= facts["validation"]["ece"] <= 1
+    assert facts["validation"]["ua"] == pytest.approx(balanced_accuracy_score(said.truth, said.predicted))
+    logits = facts["temperature"] * np.log(said.probabilities)
+    expected = fit_temperature(logits, np.array([said.classes.index(label) for label in said.truth]))
+    assert facts["temperature"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_what_our_code_says_is_shown(fold_folder, tmp_path, capsys):

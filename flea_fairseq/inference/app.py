@@ -1,9 +1,9 @@
 """`flea app`: a web page that hears a recording, shows its timeline, and plays a span that is clicked."""
 
 import html
-import tempfile
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gradio as gr
 import numpy as np
@@ -73,13 +73,14 @@ def build(recognizer: EmotionRecognizer, most_seconds: float, most_megabytes: in
             ]
         state = gr.State(None)
         shown = [problem, verdict, picture, table, heard, *files, state]
-        audio.change(partial(show, recognizer, most_seconds), audio, shown)
+        downloads = TemporaryDirectory(prefix="flea-")  # deleted with the page
+        audio.change(partial(show, recognizer, most_seconds, downloads), audio, shown)
         table.select(play_row, [audio, state], heard)
         picture.select(play_place, [audio, state], heard)
     return page
 
 
-def show(recognizer: EmotionRecognizer, most_seconds: float, path: str | None) -> list:
+def show(recognizer: EmotionRecognizer, most_seconds: float, downloads: TemporaryDirectory, path: str | None) -> list:
     """What the page shows of a file: a message, or the verdict, the timeline, the segments and the downloads."""
     if path is None:
         return _hidden()
@@ -91,15 +92,14 @@ def show(recognizer: EmotionRecognizer, most_seconds: float, path: str | None) -
     except AudioError as error:
         return _hidden(str(error).replace(path, Path(path).name))
     timeline = render_timeline(prediction)
-    rows = [[f"{s.start:.2f}", f"{s.end:.2f}", html.escape(s.emotion), f"{s.score:.2f}"] for s in prediction.segments]
-    folder = Path(tempfile.mkdtemp(prefix="flea-", dir=Path(path).parent))  # Gradio deletes it with the upload
+    rows = [[f"{s.start:.2f}", f"{s.end:.2f}", s.emotion, f"{s.score:.2f}"] for s in prediction.segments]
     return [
         gr.update(visible=False),
         gr.update(value=dict(zip(prediction.classes, prediction.probabilities.tolist())), visible=True),
         gr.update(value=timeline.pixels[:, :, :3], visible=True),
         gr.update(value=rows, visible=True),
         gr.update(value=None, visible=False),
-        *(gr.update(value=_write(prediction, name, folder), visible=True) for name in DOWNLOADS),
+        *(gr.update(value=_write(prediction, name, Path(downloads.name)), visible=True) for name in DOWNLOADS),
         (prediction.segments, Picture(np.empty(0), timeline.left, timeline.right, timeline.seconds)),
     ]
 
@@ -138,8 +138,9 @@ def _hidden(message: str = "") -> list:
     ]
 
 
-def _write(prediction: Prediction, name: str, folder: Path) -> str:
+def _write(prediction: Prediction, name: str, downloads: Path) -> str:
+    """A file to download, of which Gradio keeps and deletes a copy; ours goes with the next."""
     chosen = FORMATS[name]
-    path = folder / f"timeline{chosen.suffix}"
+    path = downloads / f"timeline{chosen.suffix}"
     write_text(path, chosen.render(prediction))
     return str(path)

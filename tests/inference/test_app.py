@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -9,17 +10,22 @@ import soundfile
 from browser import find_browser
 from playwright.sync_api import expect, sync_playwright
 
+from flea_fairseq import EmotionRecognizer
 from flea_fairseq.inference.app import app
 
 SECONDS = 15_000  # milliseconds that an answer may take
 
 
-@pytest.fixture(scope="module")
-def address(recognizer):
-    """The page, served on a free port, with limits that a test can exceed."""
+def serve(recognizer):
+    """The page on a free port, with limits that a test can exceed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    page = app(recognizer, port=port, most_seconds=120, most_megabytes=20, block=False)
+    return app(recognizer, port=port, most_seconds=120, most_megabytes=20, block=False)
+
+
+@pytest.fixture(scope="module")
+def address(recognizer):
+    page = serve(recognizer)
     yield page.local_url
     page.close()
 
@@ -35,6 +41,12 @@ def chromium():
 
 @pytest.fixture
 def page(chromium, address):
+    tab = visit(chromium, address)
+    yield tab
+    tab.close()
+
+
+def visit(chromium, address):
     """A fresh tab; whatever it asks of another machine is refused, and collected."""
     tab = chromium.new_page(viewport={"width": 1200, "height": 1600})
     tab.outside = []
@@ -49,8 +61,7 @@ def page(chromium, address):
     tab.route("**/*", only_here)
     tab.goto(address)
     expect(tab.get_by_text("Which emotion, and when")).to_be_visible(timeout=SECONDS)
-    yield tab
-    tab.close()
+    return tab
 
 
 def drop(page, path) -> None:
@@ -144,3 +155,24 @@ def test_nothing_is_asked_of_another_machine(page, wav):
     drop(page, wav)
     expect(page.locator("#timeline img")).to_be_visible(timeout=SECONDS)
     assert page.outside == []
+
+
+def test_uploads_are_deleted_with_the_page_and_names_are_text(chromium, model_file, wav, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    recognizer = EmotionRecognizer.from_pretrained(model_file)
+    evil = '<img src="http://127.0.0.1:9/x" onerror="document.title=1">'
+    recognizer.model.classes = tuple(f"{name} {evil}" for name in recognizer.classes)
+    served = serve(recognizer)
+    tab = visit(chromium, served.local_url)
+    drop(tab, wav)
+    expect(tab.locator("#timeline img")).to_be_visible(timeout=SECONDS)
+    expect(tab.locator("#verdict")).to_contain_text("<img src=")
+    expect(tab.locator("#segments")).to_contain_text("<img src=")
+    assert tab.locator('img[src="http://127.0.0.1:9/x"]').count() == 0 and tab.outside == []
+    assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()]
+    tab.close()
+    served.close()
+    deadline = time.monotonic() + 10
+    while (left := [p for p in (tmp_path / "uploads").rglob("*") if p.is_file()]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []

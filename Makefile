@@ -12,8 +12,9 @@ DEMO := work/demo
 venv:
 	@./venv.sh $(VENV) $(PYTHON)
 
+# A file of tests stays on one core: -n makes that many at once. ARGS="-n 0 -k name" runs one alone.
 test: venv
-	$(BIN)/python -m pytest --ignore=tests/cluster $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/cluster -n $(CORES) --dist loadfile $(ARGS)
 
 # On a real Slurm that the tests start on this machine (root, Debian's packages); ARGS="-m long" for the whole demo.
 test-cluster: ARGS ?= -m "not long"

@@ -56,6 +56,7 @@ setup(
     extras_require={
         "test": [
             "pytest",
+            "pytest-xdist",
             "transformers",
             "joblib",
             "espeakng-loader",

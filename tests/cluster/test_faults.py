@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import slurm as service
-from graphs import MICRO, assert_same, make_profile, run, start
+from graphs import MICRO, assert_same, make_profile, run, start, started
 
 pytestmark = pytest.mark.long
 PHASES = {"corpus", "folds", "shard", "fit_first", "label_first", "merge_first", "tapt_pretrain", "tapt", "fit_tapt",
@@ -78,19 +78,21 @@ def test_a_job_of_every_phase_ends_early(corpus, local, tmp_path, end):
 def test_a_node_is_lost_in_a_training(corpus, local, tmp_path, lost):
     """Slurm starts its jobs again when the node is back."""
     profile, output = make_profile(tmp_path / "profile", retries=3), tmp_path / "run"
-    process = start(corpus, output, "--profile", str(profile))
-    service.wait(lambda: process.poll() is not None or list(output.glob("models/*/*/align_l2_k8/run/train.log")), 400)
-    assert process.poll() is None
-    if lost == "died":
-        service.stop_node()
-        service.wait(lambda: "down" in service.node_state(), 120)
-        service.start_node()
-    else:
-        node = subprocess.run(["sinfo", "--noheader", "--format", "%N"], capture_output=True, text=True).stdout.strip()
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
-        time.sleep(3)
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
-    _, errors = process.communicate(timeout=600)
+    log = "models/*/*/align_l2_k8/run/train.log"
+    with started(corpus, output, "--profile", str(profile)) as process:
+        service.wait(lambda: process.poll() is not None or list(output.glob(log)), 900)
+        assert process.poll() is None
+        if lost == "died":
+            service.stop_node()
+            service.wait(lambda: "down" in service.node_state(), 120)
+            service.start_node()
+        else:
+            shown = ["sinfo", "--noheader", "--format", "%N"]
+            node = f"nodename={subprocess.run(shown, capture_output=True, text=True).stdout.strip()}"
+            subprocess.run(["scontrol", "update", node, "state=down", "reason=test"], check=True)
+            time.sleep(3)
+            subprocess.run(["scontrol", "update", node, "state=resume"], check=True)
+        _, errors = process.communicate(timeout=1500)
     assert process.returncode == 0, errors
     assert_same(local, output)
 
@@ -146,15 +148,13 @@ def test_a_shard_is_removed_or_cut_short_before_the_merge(corpus, local, tmp_pat
     how = ("--profile", str(profile), "--shards", "2")
     parts = output / "units/Ses01/seed1/tapt/parts"
     removed, cut = (parts / f"ssl_{shard}_2/l2/ssl_{shard}_2.km8" for shard in (0, 1))
-    process = start(corpus, output, *how)
-    service.wait(lambda: len(list(parts.glob("ssl_*/l2/*.sha256"))) == 2 or process.poll() is not None, 900)
-    process.terminate()
-    process.communicate(timeout=120)
+    with started(corpus, output, *how) as process:
+        service.wait(lambda: len(list(parts.glob("ssl_*/l2/*.sha256"))) == 2 or process.poll() is not None, 900)
     assert not (parts.parent / "l2/ssl.km8").exists(), "merged already"
     whole = [path.read_bytes() for path in (removed, cut)]
     removed.unlink()
     cut.write_bytes(whole[1][: len(whole[1]) // 2])
-    _, errors = start(corpus, output, *how).communicate(timeout=600)
+    _, errors = start(corpus, output, *how).communicate(timeout=1500)
     assert "damaged or cut short" in errors and "Traceback" not in errors, errors
     assert removed.read_bytes() == whole[0] and cut.with_name(f"{cut.name}.damaged").exists()
     run(corpus, output, *how)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import slurm as service
-from graphs import assert_same, make_corpus, make_profile, run, start
+from graphs import FEW, MICRO, assert_same, make_corpus, make_profile, run, start
 
 from flea_fairseq.workflow.slurm import jobs_in
 
@@ -18,10 +18,12 @@ def status(output) -> str:
     ).stdout
 
 
-def test_slurm_jobs_and_shards_give_the_local_results(corpus, local, tmp_path):
+@pytest.mark.parametrize("changes", [FEW, pytest.param(MICRO, marks=pytest.mark.long)], ids=["few", "all"])
+def test_slurm_jobs_and_shards_give_the_local_results(corpus, tmp_path, changes):
     """With two shards of each split: fitted once, labelled side by side, joined."""
+    run(corpus, tmp_path / "local", "--cores", "2", changes=changes)
     profile, output = make_profile(tmp_path / "profile"), tmp_path / "run"
-    process = start(corpus, output, "--profile", str(profile), "--shards", "2")
+    process = start(corpus, output, "--profile", str(profile), "--shards", "2", changes=changes)
     most, shown = 0, []
     while process.poll() is None:
         numbers = list(service.running())
@@ -35,8 +37,9 @@ def test_slurm_jobs_and_shards_give_the_local_results(corpus, local, tmp_path):
     assert most == 2, "never two jobs at once"
     assert shown and " steps, running" in seen, seen
     assert "finished" in status(output)
-    assert_same(local, output)
-    assert not list(output.rglob(".*.tsv")) and len(list(output.glob("units/Ses01/seed1/tapt/parts/*"))) == 4
+    assert_same(tmp_path / "local", output)
+    parts = list(output.glob("units/Ses01/seed1/*/parts/*_1_2"))
+    assert not list(output.rglob(".*.tsv")) and len(parts) == (2 if changes == FEW else 4)
 
 
 @pytest.mark.long

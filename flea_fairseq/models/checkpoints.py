@@ -9,6 +9,7 @@ import collections
 import json
 import math
 import pickle
+import re
 import typing
 import zipfile
 from dataclasses import dataclass, field, replace
@@ -185,9 +186,13 @@ def load_tensors(path: Path) -> typing.Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; give a fairseq .pt or a Hugging Face folder") from error
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0][:300]
-        raise CheckpointError(f"{path}: refused, because it holds more than tensors and settings: {reason}") from error
+    except pickle.UnpicklingError as error:  # torch's own message advises to load the file unsafely
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found:
+            raise CheckpointError(
+                f"{path}: refused, because it asks for {found[1][:100]!r}, which is neither a tensor nor a setting"
+            ) from None
+        raise CheckpointError(f"{path}: refused: no tensors and settings; damaged, or not a model file") from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, SafetensorError) as error:
         raise CheckpointError(f"{path}: damaged or not a model file: {str(error)[:300]}") from error
 

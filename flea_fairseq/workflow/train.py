@@ -1,6 +1,7 @@
 """One training: fairseq's own command in a process of its own, with a progress bar, resumed where it stopped."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from flea_fairseq.workflow.provenance import model_facts
 from flea_fairseq.workflow.settings import merged, override
 
 FINISHED = "finished.json"  # in the run's folder: of which inputs the model was made
+KEPT = "model.pt"  # there, too: the model, which a scheduler that ends a job late would take away
 USER_DIR = Path(__file__).resolve().parents[1]
 
 
@@ -123,11 +125,31 @@ def _inputs(files: Sequence[Path], init: Path | None, overrides: Sequence[str]) 
 
 
 def _is_finished(run_dir: Path, inputs: dict, output: Path) -> bool:
-    """Whether `output` is what these inputs gave: a step that runs again because a file is newer costs nothing."""
-    record = run_dir / FINISHED
-    if not (record.exists() and output.exists()):
+    """Whether these inputs gave a model before: `output`, or the one that the run's folder kept, which is put there.
+
+    A step that runs again because a file is newer, or because its job was ended after the model was written, which
+    Snakemake then removes, costs nothing.
+    """
+    record, kept = run_dir / FINISHED, run_dir / KEPT
+    made = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    if made.get("inputs") != inputs:
         return False
-    return json.loads(record.read_text(encoding="utf-8")) == {"inputs": inputs, "model": sha256(output)}
+    if output.exists() and sha256(output) == made["model"]:
+        return True
+    if not kept.exists() or sha256(kept) != made["model"]:
+        return False
+    _link(kept, output)
+    return True
+
+
+def _link(source: Path, output: Path) -> None:
+    """The same file under another name, or a copy where the file system has no links."""
+    with replacing(output) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def _keep_or_clear(run_dir: Path, inputs: dict, processes: int) -> None:
@@ -160,12 +182,14 @@ def _finish(run_dir: Path, inputs: dict, output: Path, data: Path, values: dict[
     from flea_fairseq.models.checkpoints import write_model
 
     best, last = run_dir / "checkpoint_best.pt", run_dir / "checkpoint_last.pt"
-    with replacing(output) as temporary:
+    kept = run_dir / KEPT
+    with replacing(kept) as temporary:
         write_model(best if best.exists() else last, temporary, model_facts(data, values["common.seed"]))
         if values["model._name"] == "flea_classifier" and (data / "valid.emo").exists():
             found = calibrate(temporary, data / "valid.tsv", temporary)
             print(f"temperature {found['temperature']:.3f}, from the validation part")
-    write_text(run_dir / FINISHED, json.dumps({"inputs": inputs, "model": sha256(output)}, indent=1) + "\n")
+    write_text(run_dir / FINISHED, json.dumps({"inputs": inputs, "model": sha256(kept)}, indent=1) + "\n")
+    _link(kept, output)
     _remove_checkpoints(run_dir)  # with the optimiser's state they are six times the model
 
 

@@ -20,16 +20,25 @@ def test_a_model_without_its_optimiser_is_written(fold_folder, tmp_path):
           labels=fold_folder, label_sets=["km50"], settings=tiny_pretraining(2))  # fmt: skip
     content = load_tensors(tmp_path / "model.pt")
     assert "last_optimizer_state" not in content and content["cfg"]["model"]["encoder_embed_dim"] == 16
-    assert not list((tmp_path / "run").glob("*.pt")) and (tmp_path / "run/train.log").exists()
+    assert [path.name for path in (tmp_path / "run").glob("*.pt")] == ["model.pt"] and (
+        tmp_path / "run/train.log"
+    ).exists()
     written = (tmp_path / "model.pt").stat().st_mtime_ns
     again = dict(labels=fold_folder, label_sets=["km50"], settings=tiny_pretraining(2))
     train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run", **again)
     assert (tmp_path / "model.pt").stat().st_mtime_ns == written  # of the same inputs: kept
+    (tmp_path / "model.pt").unlink()  # as Snakemake does when a job is ended after its last line
+    log = (tmp_path / "run/train.log").read_bytes()
+    train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run", **again)
+    assert (tmp_path / "model.pt").stat().st_mtime_ns == written and (tmp_path / "run/train.log").read_bytes() == log
     record, damaged = json.loads((tmp_path / "run/inputs.json").read_text()), tmp_path / "damaged.pt"
     assert record.pop("processes") == 1
     assert _is_finished(tmp_path / "run", record, tmp_path / "model.pt")
     damaged.write_bytes((tmp_path / "model.pt").read_bytes()[:-1])
-    assert not _is_finished(tmp_path / "run", record, damaged)
+    assert _is_finished(tmp_path / "run", record, damaged)  # put in place of the damaged one
+    assert damaged.read_bytes() == (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "run/model.pt").write_bytes(b"damaged")  # which is the others' file too
+    assert not _is_finished(tmp_path / "run", record, tmp_path / "model.pt")
     assert not _is_finished(tmp_path / "run", {**record, "settings": ["other"]}, tmp_path / "model.pt")
 
 

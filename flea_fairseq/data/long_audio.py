@@ -1,6 +1,5 @@
 """A recording of any length as 16 kHz mono, piece by piece, in memory that does not depend on its length."""
 
-from collections.abc import Iterator
 from math import gcd
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import soundfile
 from flea_fairseq.data.audio import SAMPLE_RATE, AudioInfo, probe_audio, resample
 from flea_fairseq.errors import AudioError
 
-BLOCK_SECONDS = 20
 CONTEXT_SECONDS = 1  # on both sides of what is resampled: more than the filter (of 6 periods) reaches
 
 
@@ -26,12 +24,6 @@ class LongAudio:
         self._up = SAMPLE_RATE // gcd(SAMPLE_RATE, self.info.sample_rate)
         self._down = self.info.sample_rate // gcd(SAMPLE_RATE, self.info.sample_rate)
         self.samples = -(-self.info.frames * self._up // self._down)
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """The whole recording, in stretches of 20 s."""
-        step = BLOCK_SECONDS * SAMPLE_RATE
-        for start in range(0, self.samples, step):
-            yield self.read(start, min(start + step, self.samples))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Samples start to stop at 16 kHz: (stop - start,) float32. Raises AudioError."""

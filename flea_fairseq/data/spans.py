@@ -69,6 +69,11 @@ def read_textgrid(path: str | Path) -> list[Span]:
     return [Span(float(start), float(end), label) for start, end, label in grid.getTier(name).entries]
 
 
+def one_line(text: str) -> str:
+    """A name from elsewhere without tabs and line ends, which would break a table."""
+    return " ".join(text.split())
+
+
 def rttm_line(utterance: str, span: Span) -> str:
     """A span as an RTTM line, with its line end; milliseconds. Blanks would end a field, and become `_`."""
     name, emotion = ("_".join(text.split()) or "_" for text in (utterance, span.emotion))

@@ -1,14 +1,14 @@
 """Figures of the report's analysis, as small SVG: short paths, coordinates with one decimal."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flea_fairseq.colours import ACCENT, COLOURS
+from flea_fairseq.drawing import ACCENT, COLOURS, binned
 from flea_fairseq.evaluation.curves import Curve, Curves
 from flea_fairseq.evaluation.figures import INK, STYLE, to_svg
 
@@ -62,7 +62,7 @@ def attention_figure(example: dict) -> str:
     """An utterance's waveform, and its attention in multiples of uniform attention, over seconds; SVG."""
     seconds = np.arange(len(example["weights"])) / 50 + 0.01  # a frame's middle
     at, low, high, weights = (
-        _binned(values, POINTS, reduce)
+        binned(values, POINTS, reduce)
         for values, reduce in ((seconds, np.mean), (example["low"], np.min), (example["high"], np.max),
                                (example["weights"], np.mean))
     )  # fmt: skip
@@ -88,13 +88,8 @@ def points_a_line(lines: int, total: int = 60000) -> int:
 
 def _draw(axes: Axes, curve: Curve, points: int) -> None:
     if curve:
-        axes.plot(*(_binned(values, points) for values in zip(*curve)), color=ACCENT, linewidth=0.9, alpha=0.8)
+        axes.plot(*(binned(values, points) for values in zip(*curve)), color=ACCENT, linewidth=0.9, alpha=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _binned(values: Sequence[float], limit: int, reduce: Callable = np.mean) -> np.ndarray:
-    """At most `limit` values, each of a stretch of about the same length."""
-    return np.array([reduce(part) for part in np.array_split(values, min(limit, len(values)))])
 
 
 def _compact(figure: Figure, label: str) -> str:

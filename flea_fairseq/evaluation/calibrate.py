@@ -23,7 +23,16 @@ RANGE = (0.05, 20.0)  # of T: where every validation utterance is right, the bes
 def calibrate(checkpoint: Path, manifest: Path, output: Path) -> dict:
     """Fit the temperature on a split that the model was not trained on, and write the model with it to `output`.
 
-    The labels are in the `.emo` beside the manifest; `output` may be `checkpoint` itself. Returns what is stored:
+    `output` may be `checkpoint` itself. Returns what is stored. Raises what `find_calibration` does.
+    """
+    facts = find_calibration(checkpoint, manifest)
+    write_model(checkpoint, output, facts)
+    return facts
+
+
+def find_calibration(checkpoint: Path, manifest: Path) -> dict:
+    """What calibrating a classifier on a split finds; the labels are in the `.emo` beside the manifest.
+
     temperature, and under "validation" the utterances, UA, WA, and the calibration error before and after.
     Raises CheckpointError, CorpusError, FormatError, AudioError.
     """
@@ -39,9 +48,7 @@ def calibrate(checkpoint: Path, manifest: Path, output: Path) -> dict:
     )
     validation = {"utterances": result.n, "ua": result.ua, "wa": result.wa, "ece_before": before, "ece": after,
                   "manifest": sha256(manifest)[:12]}  # fmt: skip
-    facts = {"temperature": temperature, "validation": validation}
-    write_model(checkpoint, output, facts)
-    return facts
+    return {"temperature": temperature, "validation": validation}
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from flea_fairseq.colours import ACCENT
+from flea_fairseq.drawing import ACCENT
 
 INK = "#010203"  # replaced by the page's own text colour
 SHADES = LinearSegmentedColormap.from_list("shades", [(*to_rgb(ACCENT), 0.0), (*to_rgb(ACCENT), 0.7)])

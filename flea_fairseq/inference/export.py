@@ -1,5 +1,6 @@
 """`flea export`: a trained classifier for other tools, each export checked against the model on sound."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -85,8 +86,6 @@ def _parts(waveform: np.ndarray) -> list[np.ndarray]:
 
 
 def _remove(path: Path) -> None:
-    import shutil
-
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.inference.export import Exported
 from flea_fairseq.inference.model_card import facts
 from flea_fairseq.models.checkpoints import FACTS
+from flea_fairseq.models.encoder import layer_normalised
 from flea_fairseq.models.flea_classifier import FleaClassifier
 
 FINAL_DIM = 256
@@ -38,20 +39,19 @@ def write_fairseq(model: FleaClassifier, checkpoint: Path, output: Path) -> Expo
     (loaded,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(output)])
     loaded.eval()
 
+    def source(waveform: np.ndarray) -> torch.Tensor:
+        samples = torch.from_numpy(waveform)
+        return (layer_normalised(samples) if model.normalize else samples)[None]
+
     @torch.inference_mode()
     def run(waveform: np.ndarray) -> np.ndarray:
-        source = torch.from_numpy(waveform)
-        if model.normalize:
-            source = torch.nn.functional.layer_norm(source, source.shape)
-        frames, _ = loaded.extract_features(source=source[None], padding_mask=None, mask=False)
+        frames, _ = loaded.extract_features(source=source(waveform), padding_mask=None, mask=False)
         return frames[0].double().numpy()
 
     @torch.inference_mode()
     def reference(waveform: np.ndarray) -> np.ndarray:
-        source = torch.from_numpy(waveform)
-        if model.normalize:
-            source = torch.nn.functional.layer_norm(source, source.shape)
-        return model.encoder(source[None].to(model.head.weight.device))[0][0].double().cpu().numpy()
+        frames, _ = model.encoder(source(waveform).to(model.head.weight.device))
+        return frames[0].double().cpu().numpy()
 
     return Exported(output, run, reference)
 

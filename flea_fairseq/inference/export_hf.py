@@ -1,8 +1,8 @@
 """A classifier as a Hugging Face folder: stock `HubertForSequenceClassification` for mean pooling, or one code file."""
 
 import json
-import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +17,10 @@ from flea_fairseq.inference.export import Exported, calibrated_logits
 from flea_fairseq.inference.model_card import model_card
 from flea_fairseq.models.encoder import EncoderConfig
 from flea_fairseq.models.flea_classifier import FleaClassifier
+from flea_fairseq.models.hugging_face import rename
 
 CODE = "modeling_flea.py"
 AUTO = "AutoModelForAudioClassification"
-PROJECTION = "feature_projection.projection"
-# fairseq's name -> transformers', the other way round than hugging_face.RENAMES; the weight norm is a special case
-RENAMES = (
-    (r"^feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
-    (r"^feature_extractor\.conv_layers\.(\d+)\.2(?:\.1)?\.", r"feature_extractor.conv_layers.\1.layer_norm."),
-    (r"^layer_norm\.", "feature_projection.layer_norm."),
-    (r"^post_extract_proj\.", f"{PROJECTION}."),
-    (r"^encoder\.pos_conv\.0\.weight_g$", "encoder.pos_conv_embed.conv.parametrizations.weight.original0"),
-    (r"^encoder\.pos_conv\.0\.weight_v$", "encoder.pos_conv_embed.conv.parametrizations.weight.original1"),
-    (r"^encoder\.pos_conv\.0\.bias$", "encoder.pos_conv_embed.conv.bias"),
-    (r"^(encoder\.layers\.\d+)\.self_attn\.", r"\1.attention."),
-    (r"^(encoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.layer_norm."),
-    (r"^(encoder\.layers\.\d+)\.fc1\.", r"\1.feed_forward.intermediate_dense."),
-    (r"^(encoder\.layers\.\d+)\.fc2\.", r"\1.feed_forward.output_dense."),
-)
 
 
 def write_hf(model: FleaClassifier, checkpoint: Path, output: Path) -> Exported:
@@ -72,7 +58,7 @@ def to_transformers(model: FleaClassifier) -> nn.Module:
     config = hub_config(model)
     attention = model.pooling_name == "attention"
     made = (modeling_flea.FleaForSequenceClassification if attention else HubertForSequenceClassification)(config)
-    state = {f"hubert.{name}": value for name, value in encoder_state(model).items()}
+    state = {f"hubert.{name}": value for name, value in encoder_state(model, made.hubert.state_dict()).items()}
     state["projector.weight"] = torch.eye(config.hidden_size)  # the stock class has a layer more than we
     state["projector.bias"] = torch.zeros(config.hidden_size)
     state["classifier.weight"] = model.head.weight.detach() / model.temperature
@@ -86,22 +72,13 @@ def to_transformers(model: FleaClassifier) -> nn.Module:
     return made.eval()
 
 
-def encoder_state(model: FleaClassifier) -> dict[str, Tensor]:
-    """The encoder's parameters under transformers' names, without the mask embedding, which only training reads."""
-    state = {rename(name): value for name, value in model.encoder.state_dict().items() if name != "mask_emb"}
+def encoder_state(model: FleaClassifier, names: Iterable[str]) -> dict[str, Tensor]:
+    """The encoder's parameters that a HubertModel of these parameter names has, under these names."""
+    own, identity = model.encoder.state_dict(), torch.eye(model.encoder.dim)
     if model.encoder.post_extract_proj is None:  # transformers always has one
-        dim = model.encoder.dim
-        state |= {f"{PROJECTION}.weight": torch.eye(dim), f"{PROJECTION}.bias": torch.zeros(dim)}
-    return state
-
-
-def rename(name: str) -> str:
-    """transformers' name of a fairseq parameter."""
-    for pattern, replacement in RENAMES:
-        renamed, count = re.subn(pattern, replacement, name)
-        if count:
-            return renamed
-    return name
+        own |= {"post_extract_proj.weight": identity, "post_extract_proj.bias": identity.new_zeros(len(identity))}
+    layer_norm_mode = model.encoder.config.extractor_mode == "layer_norm"
+    return {name: own[rename(name, layer_norm_mode)] for name in names}
 
 
 def hub_config(model: FleaClassifier) -> HubertConfig:

@@ -12,9 +12,8 @@ import numpy as np
 from praatio.data_classes.interval_tier import IntervalTier
 from praatio.data_classes.textgrid import Textgrid
 
-from flea_fairseq.data.audio import HOP_SAMPLES, SAMPLE_RATE
-from flea_fairseq.data.spans import EMOTIONS, Span, merged, rttm_line
-from flea_fairseq.inference.recognizer import Prediction
+from flea_fairseq.data.spans import EMOTIONS, Span, merged, one_line, rttm_line
+from flea_fairseq.inference.recognizer import FRAME_SECONDS, Prediction
 
 NOTE = (
     "attention says which frames the classifier used, which is no proof that they are emotional; probabilities of a "
@@ -43,7 +42,7 @@ def to_json(prediction: Prediction, frames: bool = True) -> str:
     }
     if frames:
         facts["frames"] = {
-            "hop_seconds": HOP_SAMPLES / SAMPLE_RATE,
+            "hop_seconds": FRAME_SECONDS,
             "attention": _numbers(prediction.attention, 8),
             "sound": prediction.sound.astype(int).tolist(),
             "probabilities": {
@@ -63,7 +62,7 @@ def to_csv(prediction: Prediction) -> str:
     for i, (weight, row, unit) in enumerate(zip(prediction.attention.tolist(), prediction.posteriors, clusters)):
         heard = not np.isnan(row[0])
         numbers = [f"{p:.4f}" if heard else "" for p in row]
-        start = i * HOP_SAMPLES / SAMPLE_RATE
+        start = i * FRAME_SECONDS
         writer.writerow([prediction.id, f"{start:.2f}", f"{weight:.8f}", *numbers, unit if heard else ""])
     return text.getvalue()
 
@@ -83,7 +82,7 @@ def to_rttm(prediction: Prediction) -> str:
 def to_textgrid(prediction: Prediction) -> str:
     """Praat's long text format, with a tier `emotion` of the segments."""
     end = max(prediction.seconds, 1e-3)
-    entries = [(span.start, min(span.end, end), " ".join(span.emotion.split())) for span in spans(prediction)]
+    entries = [(span.start, min(span.end, end), one_line(span.emotion)) for span in spans(prediction)]
     grid = Textgrid(0, end)
     grid.addTier(IntervalTier(EMOTIONS, [entry for entry in entries if entry[1] > entry[0]], 0, end))
     with tempfile.TemporaryDirectory() as folder:  # praatio writes files only
@@ -94,9 +93,7 @@ def to_textgrid(prediction: Prediction) -> str:
 
 def to_audacity(prediction: Prediction) -> str:
     """Start, end and emotion with its score, parted by tabs: File > Import > Labels."""
-    return "".join(
-        f"{s.start:.6f}\t{s.end:.6f}\t{' '.join(s.emotion.split())} {s.score:.2f}\n" for s in prediction.segments
-    )
+    return "".join(f"{s.start:.6f}\t{s.end:.6f}\t{one_line(s.emotion)} {s.score:.2f}\n" for s in prediction.segments)
 
 
 def spans(prediction: Prediction) -> list[Span]:

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flea_fairseq.colours import ACCENT, COLOURS
-from flea_fairseq.data.audio import HOP_SAMPLES, SAMPLE_RATE
+from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.files import replacing
+from flea_fairseq.data.spans import one_line
+from flea_fairseq.drawing import ACCENT, COLOURS, binned
 from flea_fairseq.inference.recognizer import FRAME_SECONDS, Prediction
 
 SIZE, DPI = (11.0, 6.4), 110
@@ -86,12 +87,12 @@ def _ordered(prediction: Prediction) -> list[tuple[str, float]]:
 
 def _line(text: str, most: int = 80) -> str:
     """A name from elsewhere in one line, its end if it is long."""
-    text = " ".join(text.split())
+    text = one_line(text)
     return text if len(text) <= most else f"...{text[-most:]}"
 
 
 def _waveform(axes: Axes, prediction: Prediction) -> None:
-    low, high = _columns(prediction.overview.low, np.min), _columns(prediction.overview.high, np.max)
+    low, high = binned(prediction.overview.low, COLUMNS, np.min), binned(prediction.overview.high, COLUMNS, np.max)
     axes.fill_between(_times(prediction, len(low)), low, high, color="0.35", linewidth=0)
     peak = max(np.abs([*low, *high]).max(), 1e-3)
     axes.set(ylabel="waveform", ylim=(-1.05 * peak, 1.05 * peak), yticks=[])
@@ -106,7 +107,7 @@ def _spectrogram(axes: Axes, prediction: Prediction) -> None:
 
 
 def _attention(axes: Axes, prediction: Prediction) -> None:
-    relative = _columns(prediction.attention, np.mean) * len(prediction.attention)
+    relative = binned(prediction.attention, COLUMNS, np.mean) * len(prediction.attention)
     axes.fill_between(_times(prediction, len(relative)), relative, color=ACCENT, alpha=0.35, linewidth=0)
     axes.plot(_times(prediction, len(relative)), relative, color=ACCENT, linewidth=1)
     axes.axhline(1, color="0.3", linestyle="--", linewidth=0.8)
@@ -115,7 +116,7 @@ def _attention(axes: Axes, prediction: Prediction) -> None:
 
 def _frames(axes: Axes, prediction: Prediction) -> None:
     """The probabilities of each frame, stacked; nothing where a pause was not heard."""
-    shares = np.stack([_columns(column, np.mean) for column in np.nan_to_num(prediction.posteriors.T)])
+    shares = np.stack([binned(column, COLUMNS, np.mean) for column in np.nan_to_num(prediction.posteriors.T)])
     axes.stackplot(
         _times(prediction, shares.shape[1]),
         shares,
@@ -146,15 +147,7 @@ def _colours(prediction: Prediction) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(len(prediction.classes))]
 
 
-def _columns(values: np.ndarray, reduce) -> np.ndarray:
-    """At most COLUMNS values, each of a stretch of about the same length."""
-    if len(values) <= COLUMNS:
-        return np.asarray(values, dtype=float)
-    edges = np.linspace(0, len(values), COLUMNS + 1).astype(int)
-    return np.array([reduce(values[a:b]) for a, b in zip(edges, edges[1:])], dtype=float)
-
-
 def _times(prediction: Prediction, columns: int) -> np.ndarray:
     """The second in the middle of each column."""
     frames = len(prediction.attention)
-    return (np.arange(columns) + 0.5) * frames * FRAME_SECONDS / columns + (HOP_SAMPLES / SAMPLE_RATE) / 4
+    return (np.arange(columns) + 0.5) * frames * FRAME_SECONDS / columns + FRAME_SECONDS / 4

@@ -178,16 +178,16 @@ def _keep_or_clear(run_dir: Path, inputs: dict, processes: int) -> None:
 
 def _finish(run_dir: Path, inputs: dict, output: Path, data: Path, values: dict[str, Any]) -> None:
     """Write the model of a training that is done; a classifier calibrated on the validation part."""
-    from flea_fairseq.evaluation.calibrate import calibrate  # torch and fairseq: seconds
+    from flea_fairseq.evaluation.calibrate import find_calibration  # torch and fairseq: seconds
     from flea_fairseq.models.checkpoints import write_model
 
     best, last = run_dir / "checkpoint_best.pt", run_dir / "checkpoint_last.pt"
-    kept = run_dir / KEPT
-    with replacing(kept) as temporary:
-        write_model(best if best.exists() else last, temporary, model_facts(data, values["common.seed"]))
-        if values["model._name"] == "flea_classifier" and (data / "valid.emo").exists():
-            found = calibrate(temporary, data / "valid.tsv", temporary)
-            print(f"temperature {found['temperature']:.3f}, from the validation part")
+    chosen, kept = best if best.exists() else last, run_dir / KEPT
+    facts = model_facts(data, values["common.seed"])
+    if values["model._name"] == "flea_classifier" and (data / "valid.emo").exists():
+        facts |= find_calibration(chosen, data / "valid.tsv")
+        print(f"temperature {facts['temperature']:.3f}, from the validation part")
+    write_model(chosen, kept, facts)
     write_text(run_dir / FINISHED, json.dumps({"inputs": inputs, "model": sha256(kept)}, indent=1) + "\n")
     _link(kept, output)
     _remove_checkpoints(run_dir)  # with the optimiser's state they are six times the model

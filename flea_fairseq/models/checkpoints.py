@@ -18,6 +18,7 @@ from pathlib import Path
 import omegaconf
 import torch
 from fairseq.data.dictionary import Dictionary
+from fairseq.distributed.utils import _TensorPlaceholder
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -35,7 +36,8 @@ ENCODER_PARTS = ("feature_extractor.", "layer_norm.", "post_extract_proj.", "mas
 SAFE_CLASSES = [
     Dictionary,  # in the task state of HuBERT pretraining
     argparse.Namespace,  # the config of fairseq's older checkpoints
-    omegaconf.DictConfig,  # from here on: what processes of one run send each other
+    _TensorPlaceholder,  # from here on: what processes of one run send each other, a checkpoint above all
+    omegaconf.DictConfig,
     omegaconf.ListConfig,
     omegaconf.base.ContainerMetadata,
     omegaconf.base.Metadata,

@@ -16,6 +16,7 @@ from flea_fairseq.evaluation.curves import json_part
 
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
 SHOWN = ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua")
+AFTERMATH = re.compile(r"Connection (closed|reset) by peer|ChildFailedError|ProcessExitedException|NCCL")  # of another
 OWN_WORDS = re.compile(r"\[flea_fairseq[\w.]*\]\[INFO\] - (.+)")  # what our code says in fairseq's log
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -34,12 +35,13 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
     ) as process:  # fmt: skip
         try:
             with open(log, "a", encoding="utf-8") as file:
+                begin = file.tell()
                 _follow(_copy(process.stdout, file), run_dir, values)
         except BaseException:
             process.terminate()
             raise
     if process.returncode != 0:
-        raise ExperimentError(f"{log}: fairseq ended with status {process.returncode}: {_reason(log)}")
+        raise ExperimentError(f"{log}: fairseq ended with status {process.returncode}: {_reason(log, begin)}")
 
 
 def _end_with_parent() -> None:
@@ -84,9 +86,13 @@ def _total(run_dir: Path, values: dict[str, Any]) -> int | None:
     return int(found[-1]) * epochs if found and epochs else None
 
 
-def _reason(log: Path) -> str:
-    """The exception's own line, or else the last lines, in one."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+def _reason(log: Path, begin: int) -> str:
+    """The exception's own line, or else the last lines, in one; begin: the byte of the log at which this run began.
+
+    Of several processes, one's error makes errors of the others, which may be logged after it.
+    """
+    text = log.read_bytes()[begin:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    errors = [line for line in lines[-60:] if re.match(r"[\w.]+(Error|Exception|Interrupt): ", line)]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt): ", line)]
+    errors = [line for line in errors if not AFTERMATH.search(line)] or errors
     return errors[-1][:1000] if errors else "; ".join(lines[-4:])[-1000:] or "no output"

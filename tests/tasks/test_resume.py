@@ -1,6 +1,7 @@
-"""A run killed with SIGKILL and started again ends with the weights of one that was not; two processes train."""
+"""A run killed with SIGKILL and started again ends with the weights of one that was not, alone or with another."""
 
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -76,25 +77,32 @@ def test_a_classifier_is_loaded_from_its_file_alone(finetuned, pretrained, tmp_p
     assert model.classes == ("angry", "happy", "neutral", "sad")
 
 
-@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
-def test_two_processes_train(fold_folder, pretrained, finetuned, tmp_path, phase):
-    """Both ends agree on every gradient (fairseq checks that itself), and every utterance is scored once."""
+def start_two(phase: str, data: Path, run_dir: Path, overrides: list[str]) -> list[subprocess.Popen]:
+    """Both processes of one run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         method = f"distributed_training.distributed_init_method='tcp://127.0.0.1:{free.getsockname()[1]}'"
-    overrides = PRETRAIN if phase == "pretrain" else finetune(pretrained)
-    processes = [
-        start(
-            phase,
-            fold_folder,
-            tmp_path,
-            [*overrides, *TWO_PROCESSES, method, f"distributed_training.distributed_rank={rank}"],
-        )
-        for rank in range(2)
+    overrides = [*overrides, *TWO_PROCESSES, method, "checkpoint.save_interval_updates=1"]  # an epoch has two
+    return [
+        start(phase, data, run_dir, [*overrides, f"distributed_training.distributed_rank={rank}"]) for rank in range(2)
     ]
-    finish(*processes)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+def test_two_processes_train(fold_folder, pretrained, finetuned, tmp_path, phase):
+    """Both ends agree on every gradient (fairseq checks that itself), every utterance is scored once, and killed ones
+    go on."""
+    overrides = PRETRAIN if phase == "pretrain" else finetune(pretrained)
+    finish(*start_two(phase, fold_folder, tmp_path / "whole", overrides))
+    first, second = start_two(phase, fold_folder, tmp_path / "killed", overrides)
+    kill_in_the_middle(first, tmp_path / "killed")
+    second.kill()
+    second.wait()
+    finish(*start_two(phase, fold_folder, tmp_path / "killed", overrides))
+    assert "Loaded checkpoint" in (tmp_path / "killed/out.log").read_text()
+    assert_equal_weights(tmp_path / "killed/checkpoint_last.pt", tmp_path / "whole/checkpoint_last.pt")
     alone = weights((pretrained if phase == "pretrain" else finetuned) / "checkpoint_last.pt")
-    together = weights(tmp_path / "checkpoint_last.pt")
+    together = weights(tmp_path / "whole/checkpoint_last.pt")
     assert any(not torch.equal(value, together[name]) for name, value in alone.items())
     assert all(value.isfinite().all() for value in together.values())
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import slurm as service
-from graphs import make_corpus, run
+from micro import LOCAL, make_corpus, run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,5 +33,5 @@ def corpus(tmp_path_factory):
 def local(corpus, tmp_path_factory):
     """An undisturbed run without Slurm."""
     output = tmp_path_factory.mktemp("local") / "run"
-    run(corpus, output, "--cores", "2")
+    run(corpus, output, *LOCAL)
     return output

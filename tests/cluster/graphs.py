@@ -1,13 +1,9 @@
-"""`flea run` of a micro experiment, on this machine and as Slurm jobs."""
+"""The micro experiment as Slurm jobs: a site's profile for it, and its first half."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from micro import MICRO
+
 PROFILE = """
 executor: slurm
 jobs: 2
@@ -20,22 +16,7 @@ slurm-requeue: true
 slurm-logdir: logs/slurm
 default-resources: {{slurm_partition: cpu, runtime: {minutes}, mem_mb: 2000}}
 """
-MICRO = (
-    "folds=[Ses01]", "clusters=8", "first_units.clusters=8",
-    *(f"settings.pretrain.{key}" for key in (
-        "model.encoder_embed_dim=32", "model.encoder_ffn_embed_dim=32", "optimization.max_update=8",
-        "dataset.max_tokens=100000", "checkpoint.save_interval_updates=2",
-        'model.conv_feature_layers="[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2"')),
-    "settings.tapt_pretrain.optimization.max_update=8", "settings.finetune.optimization.max_epoch=2",
-)  # fmt: skip
 FEW = (*MICRO, "systems=[baseline,tapt]")  # the first half of the phases, for CI
-
-
-def make_corpus(folder: Path, sentences: int = 2) -> Path:
-    """The demo's corpus, with fewer sentences."""
-    script = str(ROOT / "examples/demo/make_corpus.py")
-    subprocess.run([sys.executable, script, str(folder), "--sentences", str(sentences)], check=True)
-    return folder
 
 
 def make_profile(folder: Path, retries: int = 0, minutes: int = 30) -> Path:
@@ -43,56 +24,3 @@ def make_profile(folder: Path, retries: int = 0, minutes: int = 30) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(PROFILE.format(retries=retries, minutes=minutes))
     return folder
-
-
-def start(corpus: Path, output: Path, *options: str, changes=MICRO) -> subprocess.Popen:
-    """`flea run` in a process of its own."""
-    experiment = str(ROOT / "examples/demo/experiment.yaml")
-    command = [
-        sys.executable,
-        "-m",
-        "flea_fairseq",
-        "run",
-        experiment,
-        "--corpus",
-        str(corpus),
-        "--output",
-        str(output),
-        *options,
-    ]
-    for change in changes:
-        command += ["--set", change]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@contextmanager
-def started(*arguments, **options) -> Iterator[subprocess.Popen]:
-    """The same, ended with what it started if the test ends before it."""
-    process = start(*arguments, **options)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.communicate(timeout=120)
-
-
-def run(corpus: Path, output: Path, *options: str, changes=MICRO) -> str:
-    """The same, to its end, which must be a good one; what it printed."""
-    process = start(corpus, output, *options, changes=changes)
-    printed, errors = process.communicate(timeout=1500)
-    assert process.returncode == 0, f"{errors}\n{(output / 'logs/snakemake_all.log').read_text()[-5000:]}"
-    return printed + errors
-
-
-def results(output: Path) -> dict[str, object]:
-    """Everything that must be alike however a run went: scores, predictions and labels, byte by byte."""
-    files = [*output.glob("results/**/*.tsv"), *output.glob("results/**/*.json"), *output.glob("units/**/*.km*")]
-    kept = {str(path.relative_to(output)): path.read_bytes() for path in files if "/parts/" not in str(path)}
-    return {**kept, "results.json": json.loads((output / "results.json").read_text())}
-
-
-def assert_same(one: Path, other: Path) -> None:
-    first, second = results(one), results(other)
-    assert first.keys() == second.keys() and len(first) > 7
-    assert [name for name, value in first.items() if value != second[name]] == []

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import slurm as service
-from graphs import MICRO, assert_same, make_profile, run, start, started
+from graphs import make_profile
+from micro import LOCAL, MICRO, assert_same, run, start, started
 
 pytestmark = pytest.mark.long
 PHASES = {"corpus", "folds", "shard", "fit_first", "label_first", "merge_first", "tapt_pretrain", "tapt", "fit_tapt",
@@ -107,9 +108,9 @@ def test_the_time_limit_is_reached(corpus, tmp_path):
         "settings.tapt_pretrain.optimization.max_update=1500",
         "settings.tapt_pretrain.lr_scheduler.warmup_updates=10",
     )
-    run(corpus, tmp_path / "local", "--cores", "2", changes=long)
+    run(corpus, tmp_path / "local", *LOCAL, changes=long)
     profile = make_profile(tmp_path / "profile", retries=20, minutes=1)
-    said = run(corpus, tmp_path / "run", "--profile", str(profile), changes=long)
+    _, said = run(corpus, tmp_path / "run", "--profile", str(profile), changes=long)
     log = (tmp_path / "run/logs/snakemake_all.log").read_text()
     assert "Trying to restart job" in log, said
     assert_same_models(tmp_path / "local", tmp_path / "run")
@@ -130,14 +131,14 @@ def test_the_disk_is_full(corpus, local, tmp_path):
     try:
         for size in (300, 600, 900, 1200, 1600, 2400):  # KiB; a run ends with 1.5 MiB
             subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
-            process = start(corpus, disk / "run", "--cores", "2")
+            process = start(corpus, disk / "run", *LOCAL)
             _, errors = process.communicate(timeout=600)
             if process.returncode == 0:
                 break
             assert "No space left on device" in errors, errors
             assert "Traceback" not in errors
         subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
-        run(corpus, disk / "run", "--cores", "2")
+        run(corpus, disk / "run", *LOCAL)
         assert size > 600
         assert_same(local, disk / "run")
     finally:

@@ -7,7 +7,8 @@ import time
 
 import pytest
 import slurm as service
-from graphs import FEW, MICRO, assert_same, make_corpus, make_profile, run, start
+from graphs import FEW, make_profile
+from micro import LOCAL, MICRO, assert_same, make_corpus, run, start
 
 from flea_fairseq.workflow.slurm import jobs_in
 
@@ -21,7 +22,7 @@ def status(output) -> str:
 @pytest.mark.parametrize("changes", [FEW, pytest.param(MICRO, marks=pytest.mark.long)], ids=["few", "all"])
 def test_slurm_jobs_and_shards_give_the_local_results(corpus, tmp_path, changes):
     """With two shards of each split: fitted once, labelled side by side, joined."""
-    run(corpus, tmp_path / "local", "--cores", "2", changes=changes)
+    run(corpus, tmp_path / "local", *LOCAL, changes=changes)
     profile, output = make_profile(tmp_path / "profile"), tmp_path / "run"
     process = start(corpus, output, "--profile", str(profile), "--shards", "2", changes=changes)
     most, shown = 0, []
@@ -45,7 +46,7 @@ def test_slurm_jobs_and_shards_give_the_local_results(corpus, tmp_path, changes)
 @pytest.mark.long
 def test_the_whole_demo(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", sentences=8)
-    run(corpus, tmp_path / "local", "--cores", "2", changes=())
+    run(corpus, tmp_path / "local", *LOCAL, changes=())
     run(corpus, tmp_path / "slurm", "--profile", str(make_profile(tmp_path / "profile")), changes=())
     assert_same(tmp_path / "local", tmp_path / "slurm")
 

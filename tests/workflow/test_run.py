@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import joblib
+import micro
 import numpy as np
 import pytest
 from sklearn.cluster import MiniBatchKMeans
@@ -18,24 +19,12 @@ pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-MICRO = [
-    "folds=[Ses03]", "clusters=8", "first_units.clusters=8",
-    *(f"settings.pretrain.{key}" for key in (
-        "model.encoder_embed_dim=32", "model.encoder_ffn_embed_dim=32", "optimization.max_update=6",
-        "dataset.max_tokens=100000", "checkpoint.save_interval_updates=2",
-        'model.conv_feature_layers="[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2"')),
-    "settings.tapt_pretrain.optimization.max_update=6", "settings.finetune.optimization.max_epoch=1",
-]  # fmt: skip
+FOLD = ("folds=[Ses03]",)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("speech") / "corpus with 'a quote' and; spaces"
-    subprocess.run(
-        [sys.executable, str(ROOT / "examples/demo/make_corpus.py"), str(folder), "--sentences", "2"], check=True
-    )
-    return folder
+    return micro.make_corpus(tmp_path_factory.mktemp("speech") / "corpus with 'a quote' and; spaces")
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +33,12 @@ def output(tmp_path_factory) -> Path:
 
 
 def start(corpus: Path, output: Path, *changes: str) -> subprocess.Popen:
-    experiment = str(ROOT / "examples/demo/experiment.yaml")
-    where = ["--corpus", str(corpus), "--output", str(output), "--cores", "2"]
-    command = [sys.executable, "-m", "flea_fairseq", "run", experiment, *where]
-    for change in (*MICRO, *changes):
-        command += ["--set", change]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return micro.start(corpus, output, *micro.LOCAL, changes=(*micro.MICRO, *FOLD, *changes))
 
 
 def run(corpus: Path, output: Path, *changes: str) -> tuple[set[str], str]:
     """The steps that were run, and what was printed."""
-    process = start(corpus, output, *changes)
-    printed, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, errors
+    printed, errors = micro.run(corpus, output, *micro.LOCAL, changes=(*micro.MICRO, *FOLD, *changes))
     return {line.split("] ")[1] for line in errors.splitlines() if line.startswith("[")}, printed
 
 

@@ -1,0 +1,88 @@
+"""Runs killed with SIGKILL at random moments: each ends with the files of one that nothing disturbed."""
+
+import random
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from fairseq_runs import assert_equal_weights
+from micro import LOCAL, assert_same, make_corpus, run, start
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.workflow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11"),
+]
+KILLS = 5  # a run
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("speech") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory) -> tuple[Path, float]:
+    """An undisturbed run, and the seconds that it takes."""
+    output, begin = tmp_path_factory.mktemp("whole") / "run", time.monotonic()
+    run(corpus, output, *LOCAL)
+    return output, time.monotonic() - begin
+
+
+def kill_all_of(output: Path, process: subprocess.Popen) -> None:
+    """SIGKILL to the graph, its steps and what they started: all whose command names the folder."""
+    import psutil  # comes with Snakemake
+
+    def alive() -> list[psutil.Process]:
+        return [one for one in psutil.process_iter(["cmdline"]) if str(output) in " ".join(one.info["cmdline"] or [])]
+
+    while left := alive():
+        for one in left:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+                one.wait(10)
+    process.communicate()
+
+
+def files(output: Path) -> set[Path]:
+    """What a run leaves, without hidden files: those are locks, and halves that nobody takes for whole."""
+    paths = {path.relative_to(output) for path in output.rglob("*") if path.is_file()}
+    return {path for path in paths if not any(part.startswith(".") for part in path.parts)}
+
+
+def last_step(output: Path) -> str:
+    """The step that wrote last."""
+    logs = sorted(output.glob("logs/**/*.log"), key=lambda path: path.stat().st_mtime)
+    return logs[-1].stem if logs else "the start"
+
+
+def assert_alike(whole: Path, output: Path) -> None:
+    assert_same(whole, output)
+    models = sorted(path.relative_to(whole) for path in whole.glob("models/*/*/*/model.pt"))
+    assert len(models) == 5
+    for model in models:
+        assert_equal_weights(whole / model, output / model)
+    assert files(whole) == files(output)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_five_times_it_ends_alike(corpus, whole, tmp_path, seed):
+    """A run that ends before it is hit is compared, and the next one hit in its place."""
+    undisturbed, seconds = whole
+    rng, killed, output = random.Random(seed), 0, tmp_path / "run0"
+    while killed < KILLS:
+        process = start(corpus, output, *LOCAL)
+        with suppress(subprocess.TimeoutExpired):
+            _, errors = process.communicate(timeout=rng.uniform(0, seconds / 2))
+            assert process.returncode == 0, errors
+            assert_alike(undisturbed, output)
+            output = tmp_path / f"run{killed}"
+            continue
+        kill_all_of(output, process)
+        killed += 1
+        print(f"seed {seed}: killed in {last_step(output)}")
+    run(corpus, output, *LOCAL)
+    assert_alike(undisturbed, output)

@@ -50,7 +50,7 @@ def started(*arguments, **options) -> Iterator[subprocess.Popen]:
 def run(corpus: Path, output: Path, *options: str, changes: tuple[str, ...] = MICRO) -> tuple[str, str]:
     """The same, to its end, which must be a good one; what it printed and logged."""
     process = start(corpus, output, *options, changes=changes)
-    printed, errors = process.communicate(timeout=1500)
+    printed, errors = process.communicate(timeout=3600)
     log = output / "logs/snakemake_all.log"
     assert process.returncode == 0, f"{errors}\n{log.read_text()[-5000:] if log.exists() else ''}"
     return printed, errors

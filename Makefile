@@ -40,6 +40,7 @@ bench: venv
 
 lint: venv
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 
 pins:
 	for v in 3.10 3.11 3.12; do uv pip compile --quiet --python-version $$v --all-extras --no-annotate --no-header \

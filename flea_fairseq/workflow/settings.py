@@ -31,6 +31,13 @@ BASE_CONFIG = {  # what settings can be given for -> the base config that they c
     "attentive_statistics": "finetune",
 }
 
+EVALUATED = {  # text under these keys is run by fairseq as Python
+    "adam_betas", "adamax_betas", "lamb_betas", "adafactor_eps", "conv_feature_layers", "conv_aggregator_layers",
+    "wer_args",
+}  # fmt: skip
+NUMBERS = (ast.Expression, ast.List, ast.Tuple, ast.Constant, ast.BinOp, ast.Add, ast.Mult, ast.UnaryOp, ast.USub,
+           ast.Load)  # fmt: skip
+
 Settings = dict[str, dict[str, Any]]
 
 
@@ -62,13 +69,18 @@ def read_flat(path: Path) -> dict[str, Any]:
 
 
 def merged(config_dir: Path, config: str, system: str | None, changes: Sequence[str]) -> dict[str, Any]:
-    """A training's values under dotted keys: the base config, the system's over it, then `key=value` overrides."""
+    """A training's values under dotted keys: the base config, the system's over it, then `key=value` overrides.
+
+    Raises ExperimentError for a file that cannot be read, and for a text that would be run as Python.
+    """
     values: dict[str, Any] = {}
     for name in (config, *([f"system/{system}"] if system else [])):
         values.update(read_flat(config_dir / f"{name}.yaml"))
     for change in changes:
         key, _, text = change.partition("=")
         values[key] = yaml.safe_load(text)
+    for key, value in values.items():
+        _check_evaluated(f"{config_dir / config}.yaml or a change to it: {key}", key, value)
     return values
 
 
@@ -102,12 +114,28 @@ def _check_key(where: str, key: Any, value: Any, known: dict, base: Path) -> Non
         node = node[word]
     if isinstance(value, dict) or isinstance(node, dict):
         raise ExperimentError(f"{where}.{key} is {value!r}: give one value for each key, with dots between the words")
+    _check_evaluated(f"{where}.{key}", key, value)
     if key == "optimizer.adam_betas":
         _check_betas(f"{where}.{key}", value)
 
 
+def _check_evaluated(where: str, key: str, value: Any) -> None:
+    """Of a text that fairseq evaluates, let only numbers in brackets reach it, with + and *."""
+    if key.rpartition(".")[2] not in EVALUATED or not isinstance(value, str):
+        return
+    try:
+        nodes = list(ast.walk(ast.parse(value, mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        nodes = [None]
+    if not all(isinstance(node, NUMBERS) for node in nodes):
+        raise ExperimentError(
+            f"{where} is {value[:200]!r}: fairseq runs this text as Python; only numbers in brackets may stand there, "
+            "such as [0.9, 0.98] or [(512,10,5)] + [(512,3,2)] * 4"
+        )
+
+
 def _check_betas(where: str, value: Any) -> None:
-    """fairseq evaluates a text given here; only two numbers may reach it."""
+    """Two numbers, said now and not when the optimiser is made."""
     try:
         first, second = ast.literal_eval(value) if isinstance(value, str) else value
         float(first), float(second)

@@ -112,7 +112,7 @@ FULL = "name: x\nmanifest: m.py\nconfig_dir: .\nlayers: 1\nclusters: 2\n"
         (FULL + "base: 3", "base is 3"),
         (FULL + "settings: {finetune: {optimization.max_epochs: 3}}", "optimization.max_epochs: .* has no such key"),
         (FULL + "settings: {pretrain: {model: {encoder_layers: 2}}}", "give one value for each key"),
-        (FULL + "settings: {align: {optimizer.adam_betas: \"__import__('os').getcwd()\"}}", "expected two numbers"),
+        (FULL + "settings: {align: {optimizer.adam_betas: \"__import__('os').getcwd()\"}}", "only numbers"),
         (FULL + "settings: {train: {}}", "settings.train is unknown"),
         (FULL + "settings: {align: {'a b': 1}}", "is no key of a config"),
         (FULL.replace("m.py", "absent.py"), "does not exist"),

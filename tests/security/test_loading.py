@@ -1,5 +1,6 @@
 """Files from others that would run something, where they would be loaded: nothing runs, and the reason is said."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 import yaml
 from fairseq_runs import CONFIG, PRETRAIN, start, tiny_pretraining
 
-from flea_fairseq.errors import ExperimentError
+from flea_fairseq.errors import CheckpointError, ExperimentError
+from flea_fairseq.models.checkpoints import read_checkpoint
 from flea_fairseq.workflow.train import train
 
 
@@ -21,6 +23,22 @@ class Hostile:
 
     def __reduce__(self):
         return os.mkdir, (self.path,)
+
+
+def test_the_code_of_a_hugging_face_folder_is_not_imported(hugging_face_folder, tmp_path):
+    """`auto_map` names a class that transformers would import if it were trusted; then weights that are a pickle."""
+    folder = tmp_path / "model"
+    shutil.copytree(hugging_face_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "code.Model", "AutoConfig": "code.Config"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'created')!r})\n")
+    assert len(read_checkpoint(folder).encoder_state) > 10
+    (folder / "model.safetensors").unlink()
+    torch.save({"encoder.layer_norm.weight": Hostile(tmp_path / "created")}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pytorch_model.bin: refused, because it asks for 'posix.mkdir'"):
+        read_checkpoint(folder)
+    assert not (tmp_path / "created").exists()
 
 
 def test_a_training_does_not_go_on_from_a_hostile_checkpoint(fold_folder, tmp_path):

@@ -11,7 +11,7 @@ from fairseq.data import FairseqDataset
 from flea_fairseq.data.audio import SAMPLE_RATE, read_audio
 from flea_fairseq.data.cnn_cache import read_frames
 from flea_fairseq.data.loading_thread import load_with_one_core
-from flea_fairseq.data.manifest import Manifest
+from flea_fairseq.data.manifest import Manifest, utterance_id
 
 BUCKET_SECONDS = 0.25  # utterances of one bucket may share a batch in any order
 
@@ -96,6 +96,10 @@ class EmotionDataset(FairseqDataset):
             "net_input": {"source": source, "lengths": lengths, "utterances": ids},
             "target": torch.tensor([s["target"] for s in samples]),
         }
+
+    def name_of(self, index: int) -> str:
+        """The utterance's id."""
+        return utterance_id(str(self.paths[index]))
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch.set(epoch)

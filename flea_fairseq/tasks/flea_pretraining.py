@@ -11,10 +11,12 @@ from omegaconf import II
 
 from flea_fairseq.data.emotion_dataset import SharedEpoch, crop_start
 from flea_fairseq.data.loading_thread import load_with_one_core
+from flea_fairseq.data.manifest import utterance_id
 from flea_fairseq.models.repair import repair_last
+from flea_fairseq.tasks.finite_loss import FiniteLoss
 
 
-class ResumableTask:
+class ResumableTask(FiniteLoss):
     """Mixin for fairseq's pretraining tasks: a resumed run goes on exactly, and no utterance is left out.
 
     Files and batches are fairseq's, but for where crops start; the model is told which utterances a batch holds, for
@@ -40,6 +42,7 @@ class ResumableTask:
 class FleaPretrainingConfig(HubertPretrainingConfig):
     save_dir: str = II("checkpoint.save_dir")
     seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
 
 
 @register_task("flea_pretraining", dataclass=FleaPretrainingConfig)
@@ -51,6 +54,7 @@ class FleaPretrainingTask(ResumableTask, HubertPretrainingTask):
 class FleaAudioPretrainingConfig(AudioPretrainingConfig):
     save_dir: str = II("checkpoint.save_dir")
     seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
 
 
 @register_task("flea_audio_pretraining", dataclass=FleaAudioPretrainingConfig)
@@ -76,6 +80,11 @@ class SeededCrops(BaseWrapperDataset):
     def __getitem__(self, index: int) -> dict:
         load_with_one_core()
         return super().__getitem__(index)
+
+    def name_of(self, index: int) -> str:
+        """The utterance's id."""
+        names = getattr(self.dataset, "audio_names", None) or self.dataset.fnames
+        return utterance_id(str(names[index]))
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

@@ -13,6 +13,7 @@ from flea_fairseq.data.manifest import read_dictionary, read_labels, read_manife
 from flea_fairseq.errors import CheckpointError, CorpusError, ExperimentError, FormatError
 from flea_fairseq.models.frozen_cnn import NO_CACHE, FrozenCnn
 from flea_fairseq.models.repair import repair_last
+from flea_fairseq.tasks.finite_loss import FiniteLoss
 
 
 @dataclass
@@ -38,7 +39,7 @@ class SpeechEmotionConfig(FairseqDataclass):
 
 
 @register_task("speech_emotion", dataclass=SpeechEmotionConfig)
-class SpeechEmotionTask(FairseqTask):
+class SpeechEmotionTask(FiniteLoss, FairseqTask):
     """Utterance-level emotion recognition."""
 
     def __init__(self, cfg: SpeechEmotionConfig) -> None:

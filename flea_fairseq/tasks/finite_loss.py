@@ -1,0 +1,38 @@
+"""A loss that is no number stops the training, and the utterances behind it are named."""
+
+from typing import Any
+
+import torch
+
+from flea_fairseq.errors import ExperimentError
+
+NAMED = 5  # utterances in an error
+
+
+class FiniteLoss:
+    """Mixin for a task whose training split has `name_of(index)`."""
+
+    def train_step(
+        self, sample: dict[str, Any], model, criterion, optimizer, update_num: int, ignore_grad: bool = False
+    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
+        """As fairseq's. Raises ExperimentError for a loss that is not finite, in fp32 and bf16.
+
+        In fp16 such a loss is an overflow, of which fairseq lowers the loss scale and leaves out the update.
+        """
+        result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        scales = getattr(optimizer, "scaler", None) or getattr(optimizer, "_grad_scaler", None)
+        if not scales and not ignore_grad and not torch.isfinite(result[0]).all():
+            raise ExperimentError(
+                f"update {update_num + 1}: the loss is {float(result[0].detach().sum())} for "
+                f"{self._suspects(sample)}; listen to them, or lower optimization.lr"
+            )
+        return result
+
+    def _suspects(self, sample: dict[str, Any]) -> str:
+        """Utterances whose input is not finite, or else all of the batch."""
+        ids, source = sample["id"].tolist(), sample["net_input"]["source"]
+        damaged = [index for index, row in zip(ids, source) if not torch.isfinite(row).all()]
+        names = [self.datasets[self.cfg.train_subset].name_of(index) for index in damaged or ids]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        what = "samples that are no numbers in " if damaged else ""
+        return f"{what}{', '.join(names[:NAMED])}{more}"

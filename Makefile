@@ -17,7 +17,6 @@ test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/cluster -n $(CORES) --dist loadfile $(ARGS)
 
 # On a real Slurm that the tests start on this machine (root, Debian's packages); ARGS="-m long" for the whole demo.
-test-cluster: ARGS ?= -m "not long"
 test-cluster: venv
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
 

@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 
+from flea_fairseq.data.protocols import some
 from flea_fairseq.errors import ExperimentError
-
-NAMED = 5  # utterances in an error
 
 
 class FiniteLoss:
@@ -17,7 +16,8 @@ class FiniteLoss:
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """As fairseq's. Raises ExperimentError for a loss that is not finite, in fp32 and bf16.
 
-        In fp16 such a loss is an overflow, of which fairseq lowers the loss scale and leaves out the update.
+        In fp16 such a loss is an overflow, of which fairseq lowers the loss scale and leaves out the update; there
+        the device is not waited for, either.
         """
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         scales = getattr(optimizer, "scaler", None) or getattr(optimizer, "_grad_scaler", None)
@@ -33,6 +33,4 @@ class FiniteLoss:
         ids, source = sample["id"].tolist(), sample["net_input"]["source"]
         damaged = [index for index, row in zip(ids, source) if not torch.isfinite(row).all()]
         names = [self.datasets[self.cfg.train_subset].name_of(index) for index in damaged or ids]
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        what = "samples that are no numbers in " if damaged else ""
-        return f"{what}{', '.join(names[:NAMED])}{more}"
+        return f"{'samples that are no numbers in ' if damaged else ''}{some(names)}"

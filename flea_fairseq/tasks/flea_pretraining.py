@@ -83,8 +83,11 @@ class SeededCrops(BaseWrapperDataset):
 
     def name_of(self, index: int) -> str:
         """The utterance's id."""
-        names = getattr(self.dataset, "audio_names", None) or self.dataset.fnames
-        return utterance_id(str(names[index]))
+        if hasattr(self.dataset, "audio_names"):
+            return utterance_id(self.dataset.audio_names[index])
+        packed = self.dataset.fnames[index]  # bytes, or pyarrow's where that is installed
+        packed = packed if isinstance(packed, bytes) else packed.as_py()
+        return utterance_id(self.dataset.text_compressor.decompress(packed))
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

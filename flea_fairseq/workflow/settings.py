@@ -114,9 +114,9 @@ def _check_key(where: str, key: Any, value: Any, known: dict, base: Path) -> Non
         node = node[word]
     if isinstance(value, dict) or isinstance(node, dict):
         raise ExperimentError(f"{where}.{key} is {value!r}: give one value for each key, with dots between the words")
-    _check_evaluated(f"{where}.{key}", key, value)
     if key == "optimizer.adam_betas":
         _check_betas(f"{where}.{key}", value)
+    _check_evaluated(f"{where}.{key}", key, value)
 
 
 def _check_evaluated(where: str, key: str, value: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.decomposition import PCA
+from support import Hostile
 
 from flea_fairseq.clustering.sklearn_model import read_sklearn_centroids
 from flea_fairseq.errors import CheckpointError
@@ -83,16 +84,6 @@ def dumped(model, **settings):
     buffer = io.BytesIO()
     joblib.dump(model, buffer, **settings)
     return buffer.getvalue()
-
-
-class Hostile:
-    """What unpickling runs is in `call`."""
-
-    def __init__(self, *call):
-        self.call = call
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize("compress", [0, 3])

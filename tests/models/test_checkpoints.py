@@ -9,6 +9,7 @@ from fairseq.data import Dictionary
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import OmegaConf
+from support import Hostile
 
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models.checkpoints import (
@@ -106,25 +107,15 @@ def test_a_wrong_shape_names_the_settings_to_give(fairseq_checkpoint):
         build(50, fairseq_checkpoint[0], encoder_layers=2)
 
 
-class Hostile:
-    """Unpickling this creates a file."""
-
-    def __init__(self, path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 def test_a_hostile_checkpoint_is_refused_and_runs_nothing(tmp_path, fairseq_checkpoint):
     state = load_tensors(fairseq_checkpoint[0])
-    torch.save({**state, "extra_state": Hostile(tmp_path / "created")}, tmp_path / "new.pt")
+    torch.save({**state, "extra_state": Hostile(os.mkdir, (str(tmp_path / "created"),))}, tmp_path / "new.pt")
     torch.save(
-        {**state, "extra_state": Hostile(tmp_path / "created")},
+        {**state, "extra_state": Hostile(os.mkdir, (str(tmp_path / "created"),))},
         tmp_path / "old.pt",
         _use_new_zipfile_serialization=False,
     )
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "created")))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Hostile(os.mkdir, (str(tmp_path / "created"),))))
     (tmp_path / "text.pt").write_text("conv_feature_layers: no checkpoint at all")
     for name, reason in (("new", "asks for 'posix.mkdir'"), ("old", "asks for"), ("plain", ""), ("text", "")):
         with pytest.raises(CheckpointError, match=f"{name}.pt: (refused|damaged).*{reason}") as error:

@@ -3,26 +3,16 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from fairseq_runs import CONFIG, PRETRAIN, start, tiny_pretraining
+from support import Hostile
 
 from flea_fairseq.errors import CheckpointError, ExperimentError
 from flea_fairseq.models.checkpoints import read_checkpoint
 from flea_fairseq.workflow.train import train
-
-
-class Hostile:
-    """A pickle that makes a folder when it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 def test_the_code_of_a_hugging_face_folder_is_not_imported(hugging_face_folder, tmp_path):
@@ -35,7 +25,8 @@ def test_the_code_of_a_hugging_face_folder_is_not_imported(hugging_face_folder, 
     (folder / "code.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'created')!r})\n")
     assert len(read_checkpoint(folder).encoder_state) > 10
     (folder / "model.safetensors").unlink()
-    torch.save({"encoder.layer_norm.weight": Hostile(tmp_path / "created")}, folder / "pytorch_model.bin")
+    hostile = Hostile(os.mkdir, (str(tmp_path / "created"),))
+    torch.save({"encoder.layer_norm.weight": hostile}, folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="pytorch_model.bin: refused, because it asks for 'posix.mkdir'"):
         read_checkpoint(folder)
     assert not (tmp_path / "created").exists()
@@ -44,7 +35,7 @@ def test_the_code_of_a_hugging_face_folder_is_not_imported(hugging_face_folder, 
 def test_a_training_does_not_go_on_from_a_hostile_checkpoint(fold_folder, tmp_path):
     """As fairseq itself reads it: whole, and with a class that it never stores."""
     (tmp_path / "run").mkdir()
-    torch.save({"extra_state": Hostile(tmp_path / "created")}, tmp_path / "run/checkpoint_last.pt")
+    torch.save({"extra_state": Hostile(os.mkdir, (str(tmp_path / "created"),))}, tmp_path / "run/checkpoint_last.pt")
     process = start("pretrain", fold_folder, tmp_path / "run", PRETRAIN)
     assert process.wait(timeout=300) != 0
     said = (tmp_path / "run/out.log").read_text()

@@ -1,6 +1,7 @@
 """Starting fairseq's own commands on tiny models, as a user would."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,17 @@ def start(config: str, data: Path, run_dir: Path, overrides: list[str], user_dir
     ]  # fmt: skip
     with open(run_dir / "out.log", "a") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def start_two(config: str, data: Path, run_dir: Path, overrides: list[str]) -> list[subprocess.Popen]:
+    """Both processes of one run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        method = f"distributed_training.distributed_init_method='tcp://127.0.0.1:{free.getsockname()[1]}'"
+    overrides = [*overrides, *TWO_PROCESSES, method]
+    return [
+        start(config, data, run_dir, [*overrides, f"distributed_training.distributed_rank={rank}"]) for rank in range(2)
+    ]
 
 
 def finish(*processes: subprocess.Popen) -> None:

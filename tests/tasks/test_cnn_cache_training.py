@@ -1,10 +1,8 @@
 """Training on kept CNN output: bit for bit what it is without, alone, resumed, and in two processes."""
 
-import socket
-
 import pytest
 import torch
-from fairseq_runs import TWO_PROCESSES, assert_equal_weights, finish, start, weights
+from fairseq_runs import assert_equal_weights, finish, start, start_two, weights
 from omegaconf import OmegaConf
 from support import save_hugging_face
 
@@ -84,17 +82,8 @@ def test_a_whole_training_ends_with_the_same_weights(fold_folder, hugging_face_f
 
 
 def test_two_processes_fill_and_use_one_cache(fold_folder, hugging_face_folder, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        method = f"distributed_training.distributed_init_method='tcp://127.0.0.1:{free.getsockname()[1]}'"
-    run = [*RUN, *TWO_PROCESSES, method, f"model.init_checkpoint={hugging_face_folder}"]
-    run += [f"task.cnn_cache={tmp_path / 'cache'}"]
-    finish(
-        *(
-            start("finetune", fold_folder, tmp_path / "run", [*run, f"distributed_training.distributed_rank={rank}"])
-            for rank in range(2)
-        )
-    )
+    run = [*RUN, f"model.init_checkpoint={hugging_face_folder}", f"task.cnn_cache={tmp_path / 'cache'}"]
+    finish(*start_two("finetune", fold_folder, tmp_path / "run", run))
     assert all(value.isfinite().all() for value in weights(tmp_path / "run/checkpoint_last.pt").values())
     names = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert len(names) >= 24 + 13 and all(name.endswith(".safetensors") and name[0] != "." for name in names)

@@ -1,13 +1,11 @@
 """A run killed with SIGKILL and started again ends with the weights of one that was not, alone or with another."""
 
-import socket
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from fairseq_runs import FINETUNE, PRETRAIN, TWO_PROCESSES, assert_equal_weights, finish, start, weights
+from fairseq_runs import FINETUNE, PRETRAIN, assert_equal_weights, finish, start, start_two, weights
 
 from flea_fairseq.models.checkpoints import load_classifier
 from flea_fairseq.models.repair import is_whole, repair_last
@@ -77,22 +75,12 @@ def test_a_classifier_is_loaded_from_its_file_alone(finetuned, pretrained, tmp_p
     assert model.classes == ("angry", "happy", "neutral", "sad")
 
 
-def start_two(phase: str, data: Path, run_dir: Path, overrides: list[str]) -> list[subprocess.Popen]:
-    """Both processes of one run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        method = f"distributed_training.distributed_init_method='tcp://127.0.0.1:{free.getsockname()[1]}'"
-    overrides = [*overrides, *TWO_PROCESSES, method, "checkpoint.save_interval_updates=1"]  # an epoch has two
-    return [
-        start(phase, data, run_dir, [*overrides, f"distributed_training.distributed_rank={rank}"]) for rank in range(2)
-    ]
-
-
 @pytest.mark.parametrize("phase", ["pretrain", "finetune"])
 def test_two_processes_train(fold_folder, pretrained, finetuned, tmp_path, phase):
     """Both ends agree on every gradient (fairseq checks that itself), every utterance is scored once, and killed ones
     go on."""
     overrides = PRETRAIN if phase == "pretrain" else finetune(pretrained)
+    overrides = [*overrides, "checkpoint.save_interval_updates=1"]  # an epoch has two
     finish(*start_two(phase, fold_folder, tmp_path / "whole", overrides))
     first, second = start_two(phase, fold_folder, tmp_path / "killed", overrides)
     kill_in_the_middle(first, tmp_path / "killed")

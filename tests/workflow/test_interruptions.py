@@ -72,14 +72,15 @@ def assert_alike(whole: Path, output: Path) -> None:
 def test_killed_five_times_it_ends_alike(corpus, whole, tmp_path, seed):
     """A run that ends before it is hit is compared, and the next one hit in its place."""
     undisturbed, seconds = whole
-    rng, killed, output = random.Random(seed), 0, tmp_path / "run0"
+    rng, killed, ended, output = random.Random(seed), 0, 0, tmp_path / "run0"
     while killed < KILLS:
         process = start(corpus, output, *LOCAL)
         with suppress(subprocess.TimeoutExpired):
             _, errors = process.communicate(timeout=rng.uniform(0, seconds / 2))
             assert process.returncode == 0, errors
             assert_alike(undisturbed, output)
-            output = tmp_path / f"run{killed}"
+            ended += 1
+            output = tmp_path / f"run{ended}"
             continue
         kill_all_of(output, process)
         killed += 1

@@ -1,6 +1,7 @@
 """`flea train`: fairseq in its own process; what is kept, what is cleared, and what an error says."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from fairseq_runs import ROOT, tiny_pretraining
 from sklearn.metrics import balanced_accuracy_score
 
+from flea_fairseq.data.files import holding
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.evaluation.calibrate import fit_temperature
 from flea_fairseq.evaluation.evaluate import evaluate
 from flea_fairseq.models.checkpoints import load_classifier, load_tensors
+from flea_fairseq.workflow.fairseq_run import run_fairseq
 from flea_fairseq.workflow.train import _is_finished, _keep_or_clear, train
 
 
@@ -93,3 +96,14 @@ def test_a_folder_with_other_peoples_files_is_left_alone(tmp_path):
     with pytest.raises(ExperimentError, match="no training's"):
         _keep_or_clear(tmp_path, {"settings": []}, 1)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_of_several_processes_the_error_that_came_first_is_told(tmp_path):
+    """The other process ends by the loss of its peer, and may say so later; what an earlier run logged is not read."""
+    log = tmp_path / "train.log"
+    log.write_text("ValueError: of a run before\n")
+    said = "KeyError: the cause", "torch.distributed.DistNetworkError: Connection closed by peer [127.0.0.1]:1"
+    for lines, told in ((said, "KeyError: the cause$"), (said[1:], "Connection closed by peer"), (("so",), "so$")):
+        program = "; ".join(f"print({line!r})" for line in lines) + "; exit(3)"
+        with holding(tmp_path / "lock", "") as lock, pytest.raises(ExperimentError, match=f"with status 3: .*{told}"):
+            run_fairseq([sys.executable, "-c", program], tmp_path, {}, lock)

@@ -55,7 +55,7 @@ def test_finetuning_that_diverges_names_the_batch_and_the_remedy(fold_folder, tm
     ("task", "config"),
     [
         (FleaPretrainingTask, FleaPretrainingConfig(labels=["km50"], label_rate=50.0)),
-        (FleaAudioPretrainingTask, FleaAudioPretrainingConfig()),
+        (FleaAudioPretrainingTask, FleaAudioPretrainingConfig(tpu=False)),
     ],
 )
 def test_pretraining_names_utterances_as_the_manifest_does(fold_folder, task, config):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def _read_sets(
 
 
 def _fitted(
-    embedding: Embedding, sample: Sequence[Recording], clusters: Sequence[int], manifest: Path, how: dict
+    embedding: Embedding, sample: Sequence[Recording], clusters: Sequence[int], manifest: Path, how: dict[str, Any]
 ) -> Iterator[LabelSet]:
     """Fit a model of each source and K on the sample's frames, and label them."""
     for layer, model, frames in fitted_models(embedding, sample, clusters, manifest, how):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def draw(recordings: Sequence[Recording], max_frames: int, seed: int) -> list[Re
 
 
 def fitted_models(
-    embedding: Embedding, sample: Sequence[Recording], clusters: Sequence[int], manifest: Path, how: dict
+    embedding: Embedding, sample: Sequence[Recording], clusters: Sequence[int], manifest: Path, how: dict[str, Any]
 ) -> Iterator[tuple[int, KMeansModel, np.ndarray]]:
     """Fit a model of each source and K on the sample's frames.
 

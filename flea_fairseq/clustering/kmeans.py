@@ -5,6 +5,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -25,7 +26,7 @@ class KMeansModel:
     """centroids: (K, D) float32; metadata: how and from what they were made, as far as that is known."""
 
     centroids: np.ndarray
-    metadata: dict
+    metadata: dict[str, Any]
 
     @property
     def clusters(self) -> int:

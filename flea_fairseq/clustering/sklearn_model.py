@@ -12,7 +12,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -179,7 +179,7 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
         if isinstance(made, _ArrayHeader):
             self.stack[-1] = self.read_array(state)
 
-    def read_array(self, header: dict) -> np.ndarray:
+    def read_array(self, header: dict[str, Any]) -> np.ndarray:
         """The array whose bytes begin here, after 1 + n bytes of padding in files of joblib 1.2 and later."""
         item_type, shape = header["dtype"].to_numpy(), header["shape"]
         if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Any, List, Optional
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class EmotionCrossEntropy(FairseqCriterion):
             )
         self.register_buffer("class_weights", None if class_weights is None else torch.tensor(list(class_weights)))
 
-    def forward(self, model, sample: dict, reduce: bool = True) -> tuple[Tensor, float, dict]:
+    def forward(self, model, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, float, dict[str, Any]]:
         """sample: a batch of EmotionDataset. Returns the summed loss, the utterances (or their weight), the log."""
         logits = model(**sample["net_input"])["logits"].float()
         target = sample["target"]
@@ -64,7 +64,7 @@ class EmotionCrossEntropy(FairseqCriterion):
         return loss, size, log
 
     @staticmethod
-    def reduce_metrics(logging_outputs: list[dict]) -> None:
+    def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
         """Loss in bits, UA, WA and macro-F1 from the summed confusion matrix."""
         total = {key: sum(log[key] for log in logging_outputs) for key in logging_outputs[0]}
         size = max(float(total["sample_size"]), 1e-9)
@@ -96,7 +96,7 @@ def balanced_weights(counts: dict[str, int]) -> list[float]:
     return [sum(counts.values()) / (len(counts) * count) for count in counts.values()]
 
 
-def _score(meters: dict, classes: int, name: str) -> float:
+def _score(meters: dict[str, Any], classes: int, name: str) -> float:
     """A plain float: fairseq stores the best one, and torch's safe loader refuses a numpy scalar."""
     cells = [[meters[CELL.format(i, j)].sum for j in range(classes)] for i in range(classes)]
     return round(float(getattr(scores(np.array(cells, dtype=np.int64)), name)), 4)

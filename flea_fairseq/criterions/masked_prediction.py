@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class MaskedPrediction(FairseqCriterion):
         self.weights = {"m": alpha, "u": 1 - alpha}
         self.feature_penalty = feature_penalty
 
-    def forward(self, model, sample: dict, reduce: bool = True) -> tuple[Tensor, int, dict]:
+    def forward(self, model, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
         """sample: a batch of fairseq's HubertDataset. Returns the summed loss, the frames it is over, the log."""
         parts = {"masked": self.weights["m"] > 0, "unmasked": self.weights["u"] > 0}
         extra = parts if getattr(model, "predicts_parts", False) else {}
@@ -55,7 +56,7 @@ class MaskedPrediction(FairseqCriterion):
         return loss, sample_size, log
 
     @staticmethod
-    def _part(model, output: dict, part: str, log: dict) -> tuple[Tensor, int]:
+    def _part(model, output: dict[str, Any], part: str, log: dict[str, Any]) -> tuple[Tensor, int]:
         """The summed loss of masked ("m") or unmasked ("u") frames over all label sets, and how many frames."""
         logits_list = model.get_logits(output, part == "m")
         targets_list = model.get_targets(output, part == "m")
@@ -69,7 +70,7 @@ class MaskedPrediction(FairseqCriterion):
         return loss, targets_list[0].numel()
 
     @staticmethod
-    def reduce_metrics(logging_outputs: list[dict]) -> None:
+    def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
         """The loss in bits as it is optimised; of each part and label set the loss a frame, accuracy, perplexity."""
         total = {key: sum(log[key] for log in logging_outputs) for key in logging_outputs[0]}
         size = max(float(total["sample_size"]), 1.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class EmotionDataset(FairseqDataset):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         load_with_one_core()
         source = self.waveform(index) if self.frames is None else read_frames(self.frames[index])
         samples = len(source) if self.frames is None else self.size(index)
@@ -83,7 +84,7 @@ class EmotionDataset(FairseqDataset):
             waveform = F.layer_norm(waveform, waveform.shape)
         return self._crop(waveform, index)
 
-    def collater(self, samples: list[dict]) -> dict:
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """A batch: source (B, samples), or with `frames` (B, T, C), padded at the end; lengths (B,) in samples;
         utterances (B,); target (B,)."""
         if not samples:

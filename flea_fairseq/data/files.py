@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flea_fairseq.errors import ExperimentError, FormatError
 
@@ -56,7 +57,7 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict:
+def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
     """Read a JSON object that must hold some keys. Raises FormatError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from flea_fairseq.data.corpus import Corpus, read_corpus
 from flea_fairseq.data.corpus_notes import identical_audio, notes, one_class_speakers
@@ -89,7 +90,7 @@ def fold_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def check_fold(folder: Path) -> dict:
+def check_fold(folder: Path) -> dict[str, Any]:
     """The facts of fold.json, after checking that the fold's files are those that were split.
 
     Raises CorpusError for files that were changed since, or a tested recording that unsupervised steps may hear where

@@ -6,6 +6,7 @@ Each part is None where the run has no files of it. Figures are SVG; the page is
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -29,7 +30,7 @@ PROJECTION_KEYS = ("layer", "emotions", "utterances", "before", "after", "knn_ch
 ATTENTION_KEYS = ("utterances", "mended", "broken", "examples")
 
 
-def read_analysis(run: Path, facts: dict) -> dict:
+def read_analysis(run: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """The parts `learning`, `clusters`, `projection` and `attention` of a run whose run.json says `facts`.
 
     Raises FormatError for a file that lacks what its step writes.
@@ -45,7 +46,7 @@ def read_analysis(run: Path, facts: dict) -> dict:
     return parts
 
 
-def learning(run: Path, facts: dict) -> list[dict] | None:
+def learning(run: Path, facts: dict[str, Any]) -> list[dict[str, Any]] | None:
     """The models that were trained without, and with, validation, each with its curves and where they ended."""
     curves: dict[str, list[Curves]] = {}
     for name in tqdm(_models(run, facts), desc="learning curves", unit="model", disable=None):
@@ -66,7 +67,7 @@ def learning(run: Path, facts: dict) -> list[dict] | None:
     return [{"title": title, "models": models} for title, models in groups.items() if models]
 
 
-def _ended(curves: Sequence[Curves]) -> dict:
+def _ended(curves: Sequence[Curves]) -> dict[str, Any]:
     """How a model's trainings ended: means over them, and the range of the epochs that were kept."""
     kept = [curve.kept for curve in curves if curve.kept]
     return {
@@ -78,9 +79,9 @@ def _ended(curves: Sequence[Curves]) -> dict:
     }
 
 
-def clusters(found: Sequence[dict]) -> list[dict]:
+def clusters(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row each label set, by source, layer and K: means over folds and seeds."""
-    by_name: dict[str, list[dict]] = {}
+    by_name: dict[str, list[dict[str, Any]]] = {}
     for facts in found:
         by_name.setdefault(facts["name"], []).append(facts)
     rows = []
@@ -97,12 +98,12 @@ def clusters(found: Sequence[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (row["source"], row["layer"], row["clusters"]))
 
 
-def projection(found: Sequence[dict]) -> dict:
+def projection(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers of every fold and seed that has a projection, and the figure of the first."""
     return {"rows": found, "figure": projection_figure(found[0])}
 
 
-def attention(found: Sequence[dict]) -> dict:
+def attention(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How many utterances attention mended and broke in all, and those of the greatest change, with figures."""
     examples = [
         {**example, "fold": facts["fold"], "seed": facts["seed"]} for facts in found for example in facts["examples"]
@@ -121,19 +122,19 @@ def attention(found: Sequence[dict]) -> dict:
     }
 
 
-def _places(facts: dict) -> Iterator[tuple[str, str]]:
+def _places(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The folders below models/ and results/: fold and seed."""
     for fold in facts["folds"]:
         for seed in (*facts["seeds"], UNSEEDED):
             yield fold, seed_folder(seed)
 
 
-def _models(run: Path, facts: dict) -> list[str]:
+def _models(run: Path, facts: dict[str, Any]) -> list[str]:
     """The models that run.json names, else all that have a log."""
     return facts.get("models") or sorted({path.parents[1].name for path in run.glob("models/*/*/*/run/train.log")})
 
 
-def _read_all(run: Path, facts: dict, pattern: str, keys: Sequence[str]) -> list[dict]:
+def _read_all(run: Path, facts: dict[str, Any], pattern: str, keys: Sequence[str]) -> list[dict[str, Any]]:
     """The files of this name of every fold and seed that has them, with their fold, seed and name."""
     found = []
     for fold, seed in _places(facts):

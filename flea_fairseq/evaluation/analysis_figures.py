@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -39,7 +40,7 @@ def learning_figure(name: str, curves: Sequence[Curves], chance: float, points: 
         return _compact(figure, f"Learning curves of {name}; the numbers are in the table")
 
 
-def projection_figure(projection: dict) -> str:
+def projection_figure(projection: dict[str, Any]) -> str:
     """The same frames before and after, side by side; a shape and a colour an emotion; SVG."""
     emotions = np.array(projection["emotions"])
     names = sorted(set(projection["emotions"]))
@@ -58,7 +59,7 @@ def projection_figure(projection: dict) -> str:
         return _compact(figure, "Frame embeddings before and after alignment, by emotion; the numbers are in the table")
 
 
-def attention_figure(example: dict) -> str:
+def attention_figure(example: dict[str, Any]) -> str:
     """An utterance's waveform, and its attention in multiples of uniform attention, over seconds; SVG."""
     seconds = np.arange(len(example["weights"])) / 50 + 0.01  # a frame's middle
     at, low, high, weights = (

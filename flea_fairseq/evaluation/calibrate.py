@@ -5,6 +5,7 @@ cross-entropy of held-out utterances and changes no decision.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -20,7 +21,7 @@ from flea_fairseq.models.device import on_best_device
 RANGE = (0.05, 20.0)  # of T: where every validation utterance is right, the best T would be 0
 
 
-def calibrate(checkpoint: Path, manifest: Path, output: Path) -> dict:
+def calibrate(checkpoint: Path, manifest: Path, output: Path) -> dict[str, Any]:
     """Fit the temperature on a split that the model was not trained on, and write the model with it to `output`.
 
     `output` may be `checkpoint` itself. Returns what is stored. Raises what `find_calibration` does.
@@ -30,7 +31,7 @@ def calibrate(checkpoint: Path, manifest: Path, output: Path) -> dict:
     return facts
 
 
-def find_calibration(checkpoint: Path, manifest: Path) -> dict:
+def find_calibration(checkpoint: Path, manifest: Path) -> dict[str, Any]:
     """What calibrating a classifier on a split finds; the labels are in the `.emo` beside the manifest.
 
     temperature, and under "validation" the utterances, UA, WA, and the calibration error before and after.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Side:
         return self.folds[0].name == FILE
 
 
-def compare(a: str | Path, b: str | Path) -> dict:
+def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     """Compare two results: each a predictions.tsv, or a run's folder and a system of it, such as `work/emodb:tapt`.
 
     Returns {"a", "b": {"source", "title", "ua", "ua_ci", "wa", "wa_ci"}, "difference": a minus b, as
@@ -103,7 +104,7 @@ def _in_order(side: Side, folds: Sequence[Fold]) -> System:
     return System(side.system.facts, side.system.seeds, tuple(predicted))
 
 
-def sentence(difference: dict) -> str:
+def sentence(difference: dict[str, Any]) -> str:
     """What can be said, in plain words."""
     said = " and ".join(f"{percent(difference, name, signed=True)} points of {name.upper()}" for name in MEASURES)
     p = f"McNemar's {p_value(difference['p'])}"
@@ -115,7 +116,7 @@ def sentence(difference: dict) -> str:
     return f"The difference is within noise: {', and '.join(reasons) or 'UA and WA contradict each other'} ({said})."
 
 
-def comparison_table(result: dict) -> str:
+def comparison_table(result: dict[str, Any]) -> str:
     """The comparison as plain text."""
     difference = result["difference"]
     lines = [("", "UA %", "WA %")]
@@ -128,5 +129,5 @@ def comparison_table(result: dict) -> str:
     return f"{aligned(lines)}\n{aligned(tests)}\n{result['sentence']}\n"
 
 
-def _cells(row: dict, signed: bool = False) -> Sequence[str]:
+def _cells(row: dict[str, Any], signed: bool = False) -> Sequence[str]:
     return [percent(row, measure, signed) for measure in ("ua", "wa")]

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BEST = re.compile(r"Saved checkpoint .*checkpoint_best\.pt \(epoch (\d+) ")
 Curve = list[tuple[int, float]]
@@ -44,7 +45,7 @@ def read_curves(log: Path) -> Curves:
     return Curves(max(epochs, inner, key=len), ua, selected)
 
 
-def json_part(line: str) -> dict:
+def json_part(line: str) -> dict[str, Any]:
     """The JSON object at the end of a log line; empty if there is none."""
     start = line.find("{")
     try:

@@ -1,6 +1,7 @@
 """Systems on the same utterances -> UA and WA over folds and seeds, with intervals, and differences to one of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from flea_fairseq.evaluation.statistics import (
 )
 
 
-def estimates(folds: Sequence[Fold], systems: Sequence[System], reference: int | None) -> list[dict]:
+def estimates(folds: Sequence[Fold], systems: Sequence[System], reference: int | None) -> list[dict[str, Any]]:
     """For each system {"ua", "ua_ci", "wa", "wa_ci"}, means over folds and seeds with 95 % intervals.
 
     All but the reference also have "difference", theirs minus the reference's: {"ua", "ua_ci", "wa", "wa_ci",
@@ -51,7 +52,7 @@ def parts(folds: Sequence[Fold], systems: Sequence[System]) -> list[Part]:
     return made
 
 
-def _numbers(values: np.ndarray, intervals: np.ndarray) -> dict:
+def _numbers(values: np.ndarray, intervals: np.ndarray) -> dict[str, Any]:
     """UA and WA (2,) with intervals (2, 2), as plain rounded numbers."""
     numbers = {}
     for measure, value, interval in zip(MEASURES, values.tolist(), intervals.tolist()):
@@ -60,7 +61,7 @@ def _numbers(values: np.ndarray, intervals: np.ndarray) -> dict:
     return numbers
 
 
-def _tests(system: System, reference: System, folds: Sequence[Fold]) -> list[dict]:
+def _tests(system: System, reference: System, folds: Sequence[Fold]) -> list[dict[str, Any]]:
     """McNemar's test a seed, over the utterances of all folds; a system without seeds meets each of the other's."""
     rows = []
     for seed, mine, other in seed_pairs(system, reference):

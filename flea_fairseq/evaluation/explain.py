@@ -5,6 +5,7 @@ A high weight says that the classifier used a frame, not that the frame is emoti
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from flea_fairseq.models.device import on_best_device
 TOLERANCE = 0.02  # between devices, of a probability
 
 
-def explain(manifest: Path, checkpoint: Path, mean: Path, attention: Path, output: Path, examples: int = 4) -> dict:
+def explain(
+    manifest: Path, checkpoint: Path, mean: Path, attention: Path, output: Path, examples: int = 4
+) -> dict[str, Any]:
     """Compare the predictions of one test split (.tsv with .emo) with mean and with attention pooling; write JSON.
 
     mean, attention: predictions.tsv; checkpoint: the classifier that made the latter. `examples` are the utterances
@@ -89,7 +92,7 @@ def _predictions(path: Path, ids: list[str], labels: list[str], classes: tuple[s
     return predictions
 
 
-def _answer(predictions: Predictions, row: int) -> dict:
+def _answer(predictions: Predictions, row: int) -> dict[str, Any]:
     """What was said of an utterance: the most probable emotion, its probability, and that of the truth."""
     return {
         "prediction": predictions.predicted[row],
@@ -98,7 +101,7 @@ def _answer(predictions: Predictions, row: int) -> dict:
     }
 
 
-def _frames(model: torch.nn.Module, path: Path, expected: np.ndarray) -> dict:
+def _frames(model: torch.nn.Module, path: Path, expected: np.ndarray) -> dict[str, Any]:
     """What is known of each frame; `expected`: the probabilities (C,) that the model must give."""
     result = classify(model, path)
     probabilities = model.probabilities(result["logits"][0]).cpu().numpy()

@@ -1,6 +1,7 @@
 """The frame-level scores of a run's folds and seeds, where the corpus has known spans."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ FRAME_MEASURES = {
 }
 
 
-def read_frames(run: Run) -> list[dict]:
+def read_frames(run: Run) -> list[dict[str, Any]]:
     """frames.json of the folds and seeds that have one, each with their names. Raises FormatError."""
     keys = ["frame_ua", "frame_chance", "attention_auc", "energy_auc", "auc_chance"]
     rows = []
@@ -29,7 +30,7 @@ def read_frames(run: Run) -> list[dict]:
     return rows
 
 
-def frame_rows(frames: Sequence[dict]) -> list[dict]:
+def frame_rows(frames: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each measure its mean, lowest and highest value over folds and seeds, and what chance gives."""
     rows = []
     for measure, (title, chance) in FRAME_MEASURES.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ class Grid:
     layers: list[int]
     clusters: list[int]
     poolings: list[str]
-    cells: dict[tuple[int, int, str], dict]
+    cells: dict[tuple[int, int, str], dict[str, Any]]
 
     def ua(self, pooling: str) -> np.ndarray:
         """UA of a pooling: (layers, K), nan where nothing was run."""
@@ -28,7 +29,7 @@ class Grid:
         values = [row["ua"] for row in self.cells.values()]
         return min(values), max(values)
 
-    def table(self, means: Sequence[dict]) -> list[dict]:
+    def table(self, means: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Table 1: {"title", "cells": a mean row or None for each pooling}, from the top."""
         above = [row for row in means if row.get("group") in ABOVE and "mean" in self.poolings]
         lines = [(row["title"], {"mean": row}) for row in above]
@@ -43,7 +44,7 @@ class Grid:
         ]
 
 
-def read_grid(means: Sequence[dict]) -> Grid | None:
+def read_grid(means: Sequence[dict[str, Any]]) -> Grid | None:
     """The grid of the systems that have a layer, a K and a pooling; None if it is one cell or none."""
     cells = {tuple(row[axis] for axis in AXES): row for row in means if all(axis in row for axis in AXES)}
     if len(cells) < 2:

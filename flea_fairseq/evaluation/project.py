@@ -6,6 +6,7 @@ What the eye sees in t-SNE depends on its settings; the two numbers are taken be
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -29,7 +30,7 @@ COMPONENTS = 50
 
 def project(
     manifest: Path, before: Path, after: Path, layer: int, output: Path, frames: int = 2000, seed: int = 1
-) -> dict:
+) -> dict[str, Any]:
     """Embed `frames` frames of a split (.tsv with .emo) by layer `layer` of two checkpoints; write JSON to `output`.
 
     The frames are dealt evenly to the emotions and, in each, to its utterances, and drawn with `seed`. Both sides hold

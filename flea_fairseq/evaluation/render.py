@@ -1,6 +1,7 @@
 """Rows of results -> one HTML page that needs nothing but itself."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,12 +25,12 @@ FEW = 4  # systems whose confusions are all shown at once
 
 
 def page(
-    facts: dict,
-    rows: Sequence[dict],
+    facts: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
     confusions: dict[str, np.ndarray],
-    frames: Sequence[dict],
+    frames: Sequence[dict[str, Any]],
     classes: Sequence[str],
-    analysis: dict,
+    analysis: dict[str, Any],
 ) -> str:
     """The HTML report. confusions: a matrix (C, C) a system; analysis: what report_analysis.html.j2 shows.
 
@@ -97,7 +98,7 @@ def heat_maps(grid: Grid) -> list[str]:
     ]
 
 
-def prominent(means: Sequence[dict], grid: Grid | None, reference: str | None) -> dict[str, str]:
+def prominent(means: Sequence[dict[str, Any]], grid: Grid | None, reference: str | None) -> dict[str, str]:
     """The systems whose confusions stand open, and why: all if they are few, else the reference and the extremes."""
     if len(means) <= FEW:
         return {row["system"]: "" for row in means}
@@ -107,9 +108,9 @@ def prominent(means: Sequence[dict], grid: Grid | None, reference: str | None) -
     return {reference: "What others are compared with", **reasons} if reference else reasons
 
 
-def _averaged(rows: Sequence[Mapping], by: str) -> list[dict]:
+def _averaged(rows: Sequence[Mapping[str, Any]], by: str) -> list[dict[str, Any]]:
     """Rows of one fold (or seed) -> one with the means over the other, in order."""
-    groups: dict = {}
+    groups: dict[str, Any] = {}
     for row in rows:
         groups.setdefault(row[by], []).append(row)
     return [

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from flea_fairseq.evaluation.tables import table
 KINDS = ("group", "layer", "clusters", "pooling")  # what a row repeats of its system, where the system has it
 
 
-def report(run: Path) -> dict:
+def report(run: Path) -> dict[str, Any]:
     """Read a run's folder; write results.json and report.html into it; return rows, frames and the printed table.
 
     `run.json` names the protocol, seeds, folds, systems in order, and the reference that others are compared with.
@@ -40,7 +41,7 @@ def report(run: Path) -> dict:
     return {"rows": rows, "frames": frames, "table": table(facts, rows, frames)}
 
 
-def result_rows(run: Run, systems: Sequence[System]) -> list[dict]:
+def result_rows(run: Run, systems: Sequence[System]) -> list[dict[str, Any]]:
     """For each system a row a fold and seed, and last the row of their means, intervals and difference."""
     keys = [system.facts["key"] for system in systems]
     reference = keys.index(run.facts["reference"]) if run.facts.get("reference") else None
@@ -51,7 +52,7 @@ def result_rows(run: Run, systems: Sequence[System]) -> list[dict]:
     return rows
 
 
-def seed_rows(run: Run, system: System) -> list[dict]:
+def seed_rows(run: Run, system: System) -> list[dict[str, Any]]:
     """A row a fold and seed: UA, WA, the expected calibration error of the probabilities, and how many utterances.
     `absent`, where it is there, names the classes that the truth lacks."""
     rows = []
@@ -66,7 +67,7 @@ def seed_rows(run: Run, system: System) -> list[dict]:
     return rows
 
 
-def mean_row(run: Run, system: System, single: Sequence[dict], means: dict) -> dict:
+def mean_row(run: Run, system: System, single: Sequence[dict[str, Any]], means: dict[str, Any]) -> dict[str, Any]:
     """The means over folds and seeds with their deviation: over all of them, and of the seeds' means."""
     split = hashlib.sha256("\n".join(fold.split for fold in run.folds).encode()).hexdigest()
     row = {
@@ -94,7 +95,7 @@ def confusion(run: Run, system: System) -> np.ndarray:
     return count_pairs(truth, np.concatenate([each.ravel() for each in system.predicted]), len(run.classes))
 
 
-def _common(system: System) -> dict:
+def _common(system: System) -> dict[str, Any]:
     facts = system.facts
     return {"system": facts["key"], "title": facts["title"], **{key: facts[key] for key in KINDS if key in facts}}
 

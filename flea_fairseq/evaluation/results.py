@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class System:
     """facts: key, title, and what else run.json says; seeds: numbers, or "any"; predicted: a (seeds, N) array of class
     indices for each fold; confidence: the probabilities of these classes, alike, where they were read."""
 
-    facts: dict
+    facts: dict[str, Any]
     seeds: tuple[int | str, ...]
     predicted: tuple[np.ndarray, ...]
     confidence: tuple[np.ndarray, ...] = ()
@@ -59,7 +60,7 @@ class Run:
     """The facts of run.json, and the folds they name."""
 
     folder: Path
-    facts: dict
+    facts: dict[str, Any]
     classes: tuple[str, ...]
     folds: tuple[Fold, ...]
 
@@ -80,7 +81,7 @@ def read_run(folder: Path) -> Run:
     return Run(folder, facts, classes, folds)
 
 
-def read_system(run: Run, facts: dict) -> System:
+def read_system(run: Run, facts: dict[str, Any]) -> System:
     """Read a system's predictions of every fold and seed. Raises CorpusError unless they are of the test splits."""
     seeds = tuple(run.facts["seeds"]) if facts["seeded"] else (UNSEEDED,)
     said = [
@@ -90,7 +91,7 @@ def read_system(run: Run, facts: dict) -> System:
     return System(facts, seeds, tuple(each.argmax(-1) for each in said), tuple(each.max(-1) for each in said))
 
 
-def of_this_run(run: Path, facts: dict, paths: Iterable[Path]) -> list[Path]:
+def of_this_run(run: Path, facts: dict[str, Any], paths: Iterable[Path]) -> list[Path]:
     """Those that run.json lists, where it does: an earlier run may have left others."""
     listed = facts.get("analysed")
     return [path for path in paths if listed is None or path.relative_to(run).as_posix() in listed]

@@ -6,6 +6,7 @@ Attention is not proof of emotion at a frame: its AUC says how far the two agree
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -32,7 +33,7 @@ def score_frames(
     train_units: Path,
     checkpoint: Path | None,
     output: Path,
-) -> dict:
+) -> dict[str, Any]:
     """Score a test split's cluster labels (`units`), and a classifier's frames if given; write JSON to `output`.
 
     spans: an RTTM file, or a folder of TextGrids named after utterances; what no span covers is neutral.
@@ -141,7 +142,9 @@ def log_rms(waveform: np.ndarray) -> np.ndarray:
     return np.log(np.sqrt(np.square(windows, dtype=np.float64).mean(1)) + 1e-8)
 
 
-def score_classifier(checkpoint: Path, paths: Sequence[Path], truth: Sequence[list[str]], classes: list[str]) -> dict:
+def score_classifier(
+    checkpoint: Path, paths: Sequence[Path], truth: Sequence[list[str]], classes: list[str]
+) -> dict[str, Any]:
     """What the classifier's attention, frame probabilities and segments know of each frame's emotion."""
     from flea_fairseq.inference.recognizer import FRAME_SECONDS, EmotionRecognizer  # fairseq: only with a model
 

@@ -8,6 +8,7 @@ PNMI = I(y; z) / H(y), which is scikit-learn's homogeneity_score.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import entropy
@@ -25,7 +26,7 @@ SHUFFLES = 20
 SEED = 1
 
 
-def score_units(manifest: Path, units: Path, corpus: Path, output: Path, clusters: int) -> dict:
+def score_units(manifest: Path, units: Path, corpus: Path, output: Path, clusters: int) -> dict[str, Any]:
     """Score the frame labels `units` (.km, of K = `clusters`) of a split (.tsv with .emo); write JSON to `output`.
 
     used: clusters that occur; perplexity: 2 to the entropy of their use in bits, K if all occur equally often. For
@@ -48,7 +49,7 @@ def score_units(manifest: Path, units: Path, corpus: Path, output: Path, cluster
     return facts
 
 
-def quality(counts: np.ndarray, labels: Sequence[str]) -> dict:
+def quality(counts: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     """The three measures and their chance. counts: (N, K) frames of each utterance in each cluster; labels: N."""
     names, index = np.unique(labels, return_inverse=True)
     random = np.random.default_rng(SEED)
@@ -67,7 +68,7 @@ def _measures(counts: np.ndarray, index: np.ndarray) -> tuple[float, float, floa
     return purity, cluster_purity, information / uncertainty if uncertainty > 0 else np.nan
 
 
-def _beside_chance(value: float, chance: Sequence[float]) -> dict:
+def _beside_chance(value: float, chance: Sequence[float]) -> dict[str, Any]:
     if np.isnan(value):
         return {"value": None, "chance": None}
     return {"value": round(float(value), 6), "chance": round(float(np.mean(chance)), 6)}

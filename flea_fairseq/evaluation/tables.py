@@ -1,11 +1,12 @@
 """Results as plain text, for the terminal."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flea_fairseq.evaluation.frames import frame_rows
 
 
-def table(facts: Mapping, rows: Sequence[dict], frames: Sequence[dict] = ()) -> str:
+def table(facts: Mapping[str, Any], rows: Sequence[dict[str, Any]], frames: Sequence[dict[str, Any]] = ()) -> str:
     """The means over folds and seeds: UA and WA in % with 95 % intervals, the deviation of UA, and the difference to
     the reference; the frame-level measures below."""
     means = [row for row in rows if row["fold"] == "mean"]
@@ -25,26 +26,26 @@ def table(facts: Mapping, rows: Sequence[dict], frames: Sequence[dict] = ()) -> 
     return text
 
 
-def summary(facts: Mapping, mean: dict) -> str:
+def summary(facts: Mapping[str, Any], mean: dict[str, Any]) -> str:
     """Protocol, folds, seeds and how much was tested."""
     folds = f"{mean['folds']} {'fold' if mean['folds'] == 1 else 'folds'}"
     seeds = f"{'seed' if len(facts['seeds']) == 1 else 'seeds'} {', '.join(map(str, facts['seeds']))}"
     return f"protocol {facts['protocol']}, {folds}, {seeds}, {mean['n']} utterances"
 
 
-def titles(means: Sequence[dict]) -> dict[str, str]:
+def titles(means: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Each system's title by its key."""
     return {row["system"]: row["title"] for row in means}
 
 
-def percent(row: Mapping, measure: str, signed: bool = False) -> str:
+def percent(row: Mapping[str, Any], measure: str, signed: bool = False) -> str:
     """`74.1 [72.8, 75.4]`: a value and its interval in %."""
     sign = "+" if signed else ""
     low, high = row[f"{measure}_ci"]
     return f"{100 * row[measure]:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
-def in_words(difference: Mapping) -> str:
+def in_words(difference: Mapping[str, Any]) -> str:
     """`better (p = 0.003)` or `within noise`; p is the corrected one."""
     verdict = difference["verdict"]
     return verdict if verdict == "within noise" else f"{verdict} ({p_value(difference['p_holm'])})"

@@ -4,6 +4,7 @@ import html
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -104,12 +105,12 @@ def show(recognizer: EmotionRecognizer, most_seconds: float, downloads: Temporar
     ]
 
 
-def play_row(path: str, state: tuple, event: gr.SelectData) -> dict:
+def play_row(path: str, state: tuple, event: gr.SelectData) -> dict[str, Any]:
     """The segment of the row that was clicked, as sound."""
     return _sound(path, state[0][event.index[0]])
 
 
-def play_place(path: str, state: tuple, event: gr.SelectData) -> dict:
+def play_place(path: str, state: tuple, event: gr.SelectData) -> dict[str, Any]:
     """The segment at the place of the picture that was clicked, if there is one."""
     segments, picture = state
     second = picture.second(event.index[0])
@@ -117,7 +118,7 @@ def play_place(path: str, state: tuple, event: gr.SelectData) -> dict:
     return _sound(path, found) if found else gr.update(value=None, visible=False)
 
 
-def _sound(path: str, segment) -> dict:
+def _sound(path: str, segment) -> dict[str, Any]:
     audio = LongAudio(path)
     start, stop = (min(int(t * SAMPLE_RATE), audio.samples) for t in segment[:2])
     label = f"{segment.emotion}, {segment.start:.2f} to {segment.end:.2f} s"

@@ -1,6 +1,7 @@
 """The bare aligned encoder as a HuBERT checkpoint, for fairseq's own scripts and loaders made for them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def write_fairseq(model: FleaClassifier, checkpoint: Path, output: Path) -> Expo
     return Exported(output, run, reference)
 
 
-def _config(model: FleaClassifier) -> dict:
+def _config(model: FleaClassifier) -> dict[str, Any]:
     """What fairseq makes the model and the task of."""
     shape = model.encoder.config
     values = {key: value for key, value in shape.to_dict().items() if key in HubertConfig.__dataclass_fields__}
@@ -68,7 +69,7 @@ def _config(model: FleaClassifier) -> dict:
     return {"common": {"seed": 1, "fp16": False}, **{key: _values(*pair) for key, pair in named.items()}}
 
 
-def _values(config, name: str) -> dict:
+def _values(config, name: str) -> dict[str, Any]:
     """A fairseq dataclass as plain values."""
     made = OmegaConf.structured(config)
     return {**OmegaConf.to_container(made, resolve=False, enum_to_str=True), "_name": name}

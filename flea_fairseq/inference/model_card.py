@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -14,13 +15,13 @@ PADDING = (
 )
 
 
-def facts(model: FleaClassifier, checkpoint: Path) -> dict:
+def facts(model: FleaClassifier, checkpoint: Path) -> dict[str, Any]:
     """What the model file holds of itself, and the row of results.json where it stands in a run's folder."""
     row = result_row(checkpoint)
     return {**model.facts, "pooling": model.pooling_name, **({"test": row} if row else {})}
 
 
-def result_row(checkpoint: Path) -> dict | None:
+def result_row(checkpoint: Path) -> dict[str, Any] | None:
     """The row of a model of `flea run` (models/<fold>/<seed>/<system>/model.pt) in its results.json, if it is there."""
     parts = checkpoint.resolve().parts
     if len(parts) < 6 or parts[-5] != "models":

@@ -68,8 +68,8 @@ class Checkpoint:
     encoder: EncoderConfig
     encoder_state: State
     head_state: State = field(default_factory=dict)  # prediction head (pretraining) or pooling and classifier
-    model: dict = field(default_factory=dict)  # the model's config as plain values
-    facts: dict = field(default_factory=dict)  # what `flea train` and `flea calibrate` noted beside it
+    model: dict[str, typing.Any] = field(default_factory=dict)  # the model's config as plain values
+    facts: dict[str, typing.Any] = field(default_factory=dict)  # what `flea train` and `flea calibrate` noted beside it
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -105,7 +105,7 @@ def _read_folder(path: Path) -> Checkpoint:
     return Checkpoint(path, *hugging_face.read_folder(path, load_tensors))
 
 
-def _entries(content: typing.Any, path: Path) -> tuple[State, dict, dict]:
+def _entries(content: typing.Any, path: Path) -> tuple[State, dict[str, typing.Any], dict[str, typing.Any]]:
     """The parameters of a fairseq checkpoint, and the configs of its model and its task as plain values."""
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
@@ -119,7 +119,7 @@ def _entries(content: typing.Any, path: Path) -> tuple[State, dict, dict]:
         raise CheckpointError(f"{path}: its config is not one of fairseq's: {str(error)[:300]}") from error
 
 
-def _facts(content: dict, path: Path) -> dict:
+def _facts(content: dict[str, typing.Any], path: Path) -> dict[str, typing.Any]:
     facts = content.get(FACTS, {})
     temperature = facts.get("temperature", 1.0) if isinstance(facts, dict) else None
     if not isinstance(temperature, float) or not 0 < temperature < math.inf:
@@ -127,7 +127,7 @@ def _facts(content: dict, path: Path) -> dict:
     return facts
 
 
-def _read_fairseq(path: Path, state: State, model: dict, task: dict) -> Checkpoint:
+def _read_fairseq(path: Path, state: State, model: dict[str, typing.Any], task: dict[str, typing.Any]) -> Checkpoint:
     if frame_parameters(state):
         raise CheckpointError(f"{path}: wav2vec of the first kind: it gives frames (flea extract), but has no encoder")
     if any(name.startswith("w2v_encoder.") for name in state):
@@ -199,7 +199,7 @@ def load_tensors(path: Path) -> typing.Any:
         raise CheckpointError(f"{path}: damaged or not a model file: {str(error)[:300]}") from error
 
 
-def write_model(source: Path, output: Path, facts: dict) -> None:
+def write_model(source: Path, output: Path, facts: dict[str, typing.Any]) -> None:
     """Write what loading needs, without the optimiser (two thirds of the file) and the meters, and add facts.
 
     facts: plain values beside those that the source holds already, such as the temperature of its probabilities.
@@ -216,7 +216,7 @@ def _split_encoder(state: State) -> tuple[State, State]:
     return encoder, {name: value for name, value in state.items() if name not in encoder}
 
 
-def _plain(config: typing.Any) -> dict:
+def _plain(config: typing.Any) -> dict[str, typing.Any]:
     """A stored config as plain values; interpolations are left as text and never resolved."""
     if isinstance(config, (omegaconf.DictConfig, omegaconf.ListConfig)):
         config = omegaconf.OmegaConf.to_container(config, resolve=False)
@@ -225,7 +225,7 @@ def _plain(config: typing.Any) -> dict:
     return dict(config or {})
 
 
-def _encoder_config(model: dict, task: dict, path: Path) -> EncoderConfig:
+def _encoder_config(model: dict[str, typing.Any], task: dict[str, typing.Any], path: Path) -> EncoderConfig:
     if model.get("layer_type", "transformer") != "transformer":
         raise CheckpointError(f"{path}: layer_type {model['layer_type']!r} is not supported, only 'transformer'")
     base = EncoderConfig()

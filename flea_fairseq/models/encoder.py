@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from threading import get_ident
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,12 +69,12 @@ class EncoderConfig:
     conv_pos_groups: int = 16
     normalize: bool = False  # the waveform must have zero mean and unit variance
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict, source: str) -> "EncoderConfig":
+    def from_dict(cls, values: dict[str, Any], source: str) -> "EncoderConfig":
         """The inverse of `to_dict`. Raises CheckpointError, naming `source`, for missing or unknown keys."""
         names = {field.name for field in fields(cls)}
         if set(values) != names:

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import requests
 from filelock import FileLock
@@ -148,7 +149,7 @@ def _validator(response: requests.Response) -> str | None:
     return response.headers.get("Last-Modified") if etag.startswith("W/") else etag
 
 
-def _read_state(part: Path, url: str) -> dict | None:
+def _read_state(part: Path, url: str) -> dict[str, Any] | None:
     """What is known of a part that can be continued; None where there is none."""
     try:
         state = json.loads(_state_file(part).read_text(encoding="utf-8"))

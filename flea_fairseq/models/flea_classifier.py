@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import List
+from typing import Any, List
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -90,7 +90,7 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         self.pooling = POOLINGS[self.pooling_name](encoder.dim)
         self.activation = ACTIVATIONS[str(cfg.head_activation)]()
         self.head = nn.Linear(self.pooling.out_dim, len(self.classes))
-        self.facts: dict = {}
+        self.facts: dict[str, Any] = {}
 
     @property
     def temperature(self) -> float:
@@ -112,7 +112,7 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
             cfg.classes = list(task.classes)
         return cls(build_encoder(checkpoint, regularisation(cfg)), cfg)
 
-    def stored_config(self) -> dict:
+    def stored_config(self) -> dict[str, Any]:
         """What a checkpoint's config must hold so that it can be loaded without any other file."""
         return {"encoder_config": json.dumps(self.encoder.config.to_dict()), "classes": list(self.classes)}
 

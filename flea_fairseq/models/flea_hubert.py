@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +107,7 @@ class FleaHubertModel(SeededForward, HubertModel):
         masked: bool = True,
         unmasked: bool = True,
         utterances: Tensor | None = None,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """As fairseq's, except that logits hold each class once, in the order of the labels: (frames, K + 4), or K.
 
         masked, unmasked: which frames to predict; the logits of the others are None and are not computed.
@@ -140,7 +141,7 @@ class FleaHubertModel(SeededForward, HubertModel):
             features = convolve(self.feature_extractor, source)
         return GradMultiply.apply(features, self.feature_grad_mult) if 0 < self.feature_grad_mult != 1 else features
 
-    def get_targets(self, net_output: dict, is_masked: bool = True) -> list[Tensor]:
+    def get_targets(self, net_output: dict[str, Any], is_masked: bool = True) -> list[Tensor]:
         """The label of each predicted frame, as an index into its logits."""
         key = "target_m_list" if is_masked else "target_u_list"
         return [target.long() for target in net_output[key] if target is not None]

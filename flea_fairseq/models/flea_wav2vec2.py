@@ -89,7 +89,7 @@ class FleaWav2Vec2Model(SeededForward, Wav2Vec2Model):
 
     def forward(
         self, source: Tensor, padding_mask: Tensor | None = None, *args, utterances: Tensor | None = None, **options
-    ) -> dict:
+    ) -> dict[str, Any]:
         """As fairseq's. utterances: (B,) numbers that masks are drawn from, with the seed and the update."""
         self._rngs = self.generators(len(source), utterances)
         with self.seeded():

@@ -66,7 +66,7 @@ def rename(name: str, layer_norm_mode: bool) -> str | None:
     return None
 
 
-def _encoder_config(config: dict, folder: Path) -> EncoderConfig:
+def _encoder_config(config: dict[str, Any], folder: Path) -> EncoderConfig:
     try:
         return EncoderConfig(
             conv_layers=tuple(zip(config["conv_dim"], config["conv_kernel"], config["conv_stride"])),
@@ -92,7 +92,7 @@ def _normalize(folder: Path) -> bool:
     return bool(_read_json(path).get("do_normalize", True)) if path.is_file() else True
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,6 +1,7 @@
 """fairseq's pretraining of HuBERT and wav2vec 2.0, with crops and masks that a resumed run draws alike."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fairseq.data import BaseWrapperDataset
 from fairseq.dataclass import FairseqDataclass
@@ -77,7 +78,7 @@ class SeededCrops(BaseWrapperDataset):
         self.pads = dataset.pad_audio if hasattr(dataset, "pad_audio") else dataset.pad
         self.random_crop = getattr(dataset, "random_crop", True)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         load_with_one_core()
         return super().__getitem__(index)
 
@@ -93,7 +94,7 @@ class SeededCrops(BaseWrapperDataset):
         super().set_epoch(epoch)
         self.epoch.set(epoch)
 
-    def collater(self, samples: list[dict]) -> dict:
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Cut waveforms and labels first; fairseq's collater then finds nothing left to crop."""
         sizes = [len(sample["source"]) for sample in samples]
         if not sizes:
@@ -104,7 +105,7 @@ class SeededCrops(BaseWrapperDataset):
         batch["net_input"]["utterances"] = batch["id"]
         return batch
 
-    def _cut(self, sample: dict, size: int) -> dict:
+    def _cut(self, sample: dict[str, Any], size: int) -> dict[str, Any]:
         spare = len(sample["source"]) - size
         if spare <= 0:
             return sample

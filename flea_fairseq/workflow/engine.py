@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flea_fairseq.data.files import write_text
 from flea_fairseq.errors import ExperimentError
@@ -80,7 +81,7 @@ def step_environment(output: Path, means: Means) -> dict[str, str]:
 
 
 def snakemake(
-    output: Path, graph: dict, target: str, options: Sequence[str], environment: dict[str, str], lock: int
+    output: Path, graph: dict[str, Any], target: str, options: Sequence[str], environment: dict[str, str], lock: int
 ) -> str:
     """Run Snakemake to a target, as a progress bar over steps, and return what it printed.
 

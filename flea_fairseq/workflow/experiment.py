@@ -110,7 +110,7 @@ def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
     return experiment
 
 
-def _with_bases(path: Path, depth: int) -> dict:
+def _with_bases(path: Path, depth: int) -> dict[str, Any]:
     """A file's values over those of its `base`; paths are resolved against the file that names them."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -132,7 +132,7 @@ def _with_bases(path: Path, depth: int) -> dict:
     return _merged(_with_bases(path.parent / base, depth - 1), values)
 
 
-def _merged(base: dict, values: dict) -> dict:
+def _merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Values over a base, key by key where both are mappings."""
     both = {
         key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
@@ -141,7 +141,7 @@ def _merged(base: dict, values: dict) -> dict:
     return {**base, **both}
 
 
-def _plain_values(of: type, values: dict) -> None:
+def _plain_values(of: type, values: dict[str, Any]) -> None:
     """One value stands for a list of one, and nothing for an empty text; in nested settings too."""
     for item in fields(of):
         value = values.get(item.name)
@@ -153,7 +153,7 @@ def _plain_values(of: type, values: dict) -> None:
             values[item.name] = ""
 
 
-def _change(values: dict, change: str) -> None:
+def _change(values: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise ExperimentError(

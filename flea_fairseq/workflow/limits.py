@@ -28,7 +28,7 @@ class Progress:
     seconds: float = 0.0
 
 
-def read_progress(state: dict) -> Progress:
+def read_progress(state: dict[str, Any]) -> Progress:
     """state: a fairseq checkpoint with its training's state."""
     extra = state["extra_state"]
     seconds = float(extra.get("previous_training_time", 0.0))

@@ -6,6 +6,7 @@ once, so what several systems share is made once.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flea_fairseq.data.protocols import SHARED_VALID
 from flea_fairseq.errors import ExperimentError
@@ -73,9 +74,9 @@ class Method:
 
     models: dict[str, Model] = field(default_factory=dict)
     clusterings: dict[str, Clustering] = field(default_factory=dict)
-    systems: list[dict] = field(default_factory=list)
+    systems: list[dict[str, Any]] = field(default_factory=list)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; a clustering's with the names of its label sets."""
         values = asdict(self)
         for name, clustering in self.clusterings.items():
@@ -179,7 +180,7 @@ def _model(
     return Model(config, (*overrides(plan.settings, (config, *groups), system), *fixed), **values)
 
 
-def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, int]]) -> list[dict]:
+def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, int]]) -> list[dict[str, Any]]:
     """What the report says of a system; for `flea` one for each cell and pooling."""
     if name == "flea":
         return [

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.files import read_json
@@ -52,7 +53,7 @@ def hardware() -> str:
     return ", ".join(part.strip() for part in parts if part.strip())
 
 
-def model_facts(data: Path, seed: int) -> dict:
+def model_facts(data: Path, seed: int) -> dict[str, Any]:
     """What a model file says of itself: how its audio must be, and what it was trained on.
 
     data: the fold's folder, whose fold.json, if `flea folds` made it, names protocol and split.

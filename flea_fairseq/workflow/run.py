@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from flea_fairseq.data.files import holding, read_json, write_text
 from flea_fairseq.errors import ExperimentError
@@ -81,7 +82,7 @@ def refuse_living_jobs(output: Path) -> None:
         )
 
 
-def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict:
+def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict[str, Any]:
     """What the Snakefile needs, with absolute paths."""
     values = asdict(plan)
     kept = ("manifest", "manifest_options", "config_dir", "protocol", "n_folds", "split_seed", "transductive", "seeds",
@@ -197,7 +198,7 @@ def chosen_folds(plan: Experiment, output: Path) -> list[str]:
     return plan.folds or made
 
 
-def provenance(plan: Experiment, made: Method, corpus: Path) -> dict:
+def provenance(plan: Experiment, made: Method, corpus: Path) -> dict[str, Any]:
     """What a reader of the results has to know; no times, so that equal runs give equal files."""
     return {
         "name": plan.name,

@@ -84,7 +84,7 @@ def merged(config_dir: Path, config: str, system: str | None, changes: Sequence[
     return values
 
 
-def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
@@ -104,7 +104,7 @@ def check_settings(settings: Any, config_dir: Path, path: Path) -> None:
             _check_key(f"{path}: settings.{group}", key, value, known, base)
 
 
-def _check_key(where: str, key: Any, value: Any, known: dict, base: Path) -> None:
+def _check_key(where: str, key: Any, value: Any, known: dict[str, Any], base: Path) -> None:
     if not all(word.isidentifier() for word in str(key).split(".")):
         raise ExperimentError(f"{where}: {key!r} is no key of a config")
     node: Any = known

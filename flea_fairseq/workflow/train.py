@@ -113,7 +113,7 @@ def _train_to_end(
             raise StoppedForTime(f"{run_dir}: stopped for time at {stopped}; the same command goes on from there")
 
 
-def _inputs(files: Sequence[Path], init: Path | None, overrides: Sequence[str]) -> dict:
+def _inputs(files: Sequence[Path], init: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Everything that the result depends on, by content. Raises ExperimentError for a file that is not there."""
     for path in files:
         if not path.is_file():
@@ -124,7 +124,7 @@ def _inputs(files: Sequence[Path], init: Path | None, overrides: Sequence[str]) 
     return {"settings": list(overrides), "files": hashes, "init": fingerprint(init) if init else None}
 
 
-def _is_finished(run_dir: Path, inputs: dict, output: Path) -> bool:
+def _is_finished(run_dir: Path, inputs: dict[str, Any], output: Path) -> bool:
     """Whether these inputs gave a model before: `output`, or the one that the run's folder kept, which is put there.
 
     A step that runs again because a file is newer, or because its job was ended after the model was written, which
@@ -152,7 +152,7 @@ def _link(source: Path, output: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def _keep_or_clear(run_dir: Path, inputs: dict, processes: int) -> None:
+def _keep_or_clear(run_dir: Path, inputs: dict[str, Any], processes: int) -> None:
     """Keep checkpoints of the same inputs; checkpoints of others would be resumed from, and must not be.
 
     Raises ExperimentError for a folder that holds something else: only what a training wrote is ever removed; and for
@@ -176,7 +176,7 @@ def _keep_or_clear(run_dir: Path, inputs: dict, processes: int) -> None:
     write_text(record, json.dumps({**inputs, "processes": processes}, indent=1) + "\n")
 
 
-def _finish(run_dir: Path, inputs: dict, output: Path, data: Path, values: dict[str, Any]) -> None:
+def _finish(run_dir: Path, inputs: dict[str, Any], output: Path, data: Path, values: dict[str, Any]) -> None:
     """Write the model of a training that is done; a classifier calibrated on the validation part."""
     from flea_fairseq.evaluation.calibrate import find_calibration  # torch and fairseq: seconds
     from flea_fairseq.models.checkpoints import write_model

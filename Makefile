@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test test-cluster table1-debug bench lint pins venv
+.PHONY: demo test test-cluster table1-debug bench mutants lint pins venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -36,6 +36,14 @@ BENCHMARKS := pretrain_step finetune_epoch kmeans label_corpus scaling predict_r
 bench: venv
 	@missed=; for name in $(BENCHMARKS); do EMODB=$(CORPUS) $(BIN)/python examples/benchmarks/$$name.py $(ARGS) \
 		|| missed="$$missed $$name"; done; test -z "$$missed" || { echo "not all bars hold:$$missed"; exit 1; }
+
+# More than an hour; what was run is kept in mutants/, and a changed function is run again. MUTANTS="flea_fairseq.data.manifest.*"
+# takes some; `$(BIN)/mutmut show NAME` shows one. mutmut is not among the tests' packages: nothing but this needs it.
+mutants: venv
+	test -x $(BIN)/mutmut || uv pip install --python $(BIN)/python "mutmut>=3.8,<4" || { echo "error: uv or a package index is \
+	missing; install mutmut into $(VENV)"; exit 1; }
+	OMP_NUM_THREADS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/mutmut run --max-children 1 $(MUTANTS)
+	$(BIN)/mutmut results
 
 lint: venv
 	$(BIN)/python -m ruff check .

@@ -72,6 +72,6 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     """
     if not len(confidence):
         return float("nan")
-    place = np.clip(np.ceil(np.asarray(confidence) * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=np.asarray(right, dtype=float) - confidence, minlength=bins)
+    place = np.maximum(np.ceil(np.asarray(confidence) * bins).astype(int) - 1, 0)  # the first bin holds 0 too
+    gaps = np.bincount(place, weights=np.asarray(right) - confidence)
     return float(np.abs(gaps).sum() / len(confidence))

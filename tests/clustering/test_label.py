@@ -85,7 +85,7 @@ def test_units_of_the_reference_utterance_are_nearest_to_their_own_means(fixture
     write_features(tmp_path, "ssl", 0, 1, [596], [frames], SOURCE)
     write_manifest(tmp_path / "ssl.tsv", Manifest(tmp_path, ("6313-76958-0021.flac",), (190800,)))
     write_model(tmp_path, centroids, SOURCE)
-    (ours,) = read_units(run(tmp_path, shards=1))
+    (ours,) = read_units(label(tmp_path, "ssl", tmp_path / "ssl.tsv", tmp_path / "kmeans.npz", tmp_path / "units"))
     assert np.mean(ours == inverse) > 0.9
 
 
@@ -109,14 +109,19 @@ def test_audio_of_another_length_is_refused(folder, utterance, samples, message)
 
 def test_another_number_of_utterances_is_refused(folder):
     write_manifest(folder / "ssl.tsv", Manifest(folder, ("0.wav", "1.wav", "2.wav"), SAMPLES[:3]))
-    assert "4 utterances, but" in (message := refused(folder)) and "lists 3" in message
+    assert refused(folder) == (
+        f"{folder}: 4 utterances, but {folder}/ssl.tsv lists 3; extract and label the same manifest"
+    )
 
 
 def test_a_model_of_another_dimension_layer_or_checkpoint_is_refused(folder):
     write_model(folder, np.eye(3), SOURCE)
-    assert "2-dimensional frames" in (message := refused(folder)) and "fitted on 3 dimensions" in message
+    assert refused(folder) == (
+        f"{folder}: 2-dimensional frames, but {folder}/kmeans.npz was fitted on 3 dimensions; "
+        "fit a model on these features with flea kmeans"
+    )
     write_model(folder, CENTROIDS, Source("ab" * 32, 6))
-    assert "layer 9" in (message := refused(folder)) and "layer 6" in message
+    assert "layer 9" in (message := refused(folder)) and "layer 6; fit a model" in message
     write_model(folder, CENTROIDS, Source("cd" * 32, 9))
     assert "cdcd" in refused(folder)
     write_model(folder, CENTROIDS, Source("mfcc", None))

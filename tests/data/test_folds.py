@@ -7,7 +7,7 @@ from fairseq.data.audio.hubert_dataset import load_audio
 
 from flea_fairseq.data.corpus import Corpus, Utterance, write_corpus
 from flea_fairseq.data.folds import check_fold, fold_hash, folds
-from flea_fairseq.errors import CorpusError
+from flea_fairseq.errors import CorpusError, FormatError
 
 SPEAKERS = {"s1": ("ann", "bob"), "s2": ("cid", "dot"), "s3": ("eve", "fay")}
 
@@ -146,4 +146,7 @@ def test_a_fold_that_was_tampered_with_is_found(corpus, tmp_path):
     facts = json.loads((folder / "fold.json").read_text())
     (folder / "fold.json").write_text(json.dumps({**facts, "hash": fold_hash(folder)}))
     with pytest.raises(CorpusError, match="not transductive, but ssl.tsv has wav/eve_sad.wav of test.tsv"):
+        check_fold(folder)
+    (folder / "fold.json").write_text("{}")
+    with pytest.raises(FormatError, match="lacks fold, protocol, score, transductive, hash; run flea folds again"):
         check_fold(folder)

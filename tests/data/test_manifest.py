@@ -106,6 +106,7 @@ def test_units_are_fairseqs(tmp_path):
         ("1 2.0\n", ":1: '1 2.0' are not"),
         ("1 -2\n", ":1: units must be"),
         ("1 " + "9" * 30 + "\n", ":1: "),
+        ("x" * 50 + "\n", f":1: '{'x' * 40}' are not"),
     ],
 )
 def test_unit_errors(tmp_path, text, message):

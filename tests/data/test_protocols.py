@@ -116,7 +116,7 @@ def test_unknown_protocol():
 @pytest.mark.parametrize("protocol", ["paper", "authors"])
 def test_three_speakers_in_a_session_are_named(protocol):
     corpus = corpus_of([*five_by_two().utterances, utterance("z", "sad", "C")])
-    with pytest.raises(CorpusError, match="session 'C' has 3 .h, o, z."):
+    with pytest.raises(CorpusError, match=f"{protocol} needs two speakers a session; session 'C' has 3 .h, o, z."):
         split(corpus, protocol)
     assert len(split(corpus, "inner")) == 5
 
@@ -210,6 +210,16 @@ def test_grouping_by_hand():
     )
     group_of = group_speakers(corpus, 2, seed=1)
     assert group_of == {"big": "group1", "sad": "group2", "low": "group1"}
+    # 3 and 2 of one class go apart, 1 joins the 2; from the smallest upwards, 3 would join the 1.
+    corpus = corpus_of(
+        utterance(name, "sad", take=n) for name, count in (("1", 1), ("2", 2), ("3", 3)) for n in range(count)
+    )
+    assert group_speakers(corpus, 2, seed=1) == {"3": "group1", "2": "group2", "1": "group2"}
+
+
+def test_as_many_groups_as_speakers_have_one_each_and_names_that_sort():
+    groups = group_speakers(lopsided(), 10, seed=1)
+    assert sorted(groups.values()) == [f"group{n:02d}" for n in range(1, 11)]
 
 
 def test_grouping_depends_on_the_seed_alone():

@@ -13,10 +13,13 @@ LABELS = ["sad", "neutral", "happy", "angry", "angry", "sad", "neutral"]
 
 
 def test_the_error_of_bins_by_hand():
-    # 5 bins: (.2, .4] holds .3 and .4, one of two right; (.8, 1] holds .9, .9 and 1, all right
-    confidence, right = np.array([0.3, 0.4, 0.9, 0.9, 1.0]), np.array([False, True, True, True, True])
-    expected = (abs(1 - 0.7) + abs(3 - 2.8)) / 5
+    # 5 bins: [0, .2] holds 0 and .2, one of two right; (.2, .4] .3 and .4, none; (.4, .6] .5, right; (.8, 1] two, none
+    confidence = np.array([0.0, 0.2, 0.3, 0.4, 0.5, 0.9, 1.0])
+    right = np.array([True, False, False, False, True, False, False])
+    expected = (abs(1 - 0.2) + abs(0 - 0.7) + abs(1 - 0.5) + abs(0 - 1.9)) / 7
     assert calibration_error(confidence, right, bins=5) == pytest.approx(expected)
+    # 15 bins, unless said: .62 and .66 are both in (9/15, 10/15]
+    assert calibration_error(np.array([0.62, 0.66]), np.array([True, False])) == pytest.approx((1.28 - 1) / 2)
     assert calibration_error(np.array([0.5]), np.array([True]), bins=2) == 0.5
     assert np.isnan(calibration_error(np.array([]), np.array([])))
 

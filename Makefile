@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test test-cluster table1-debug bench mutants lint pins venv
+.PHONY: demo test test-cluster table1-debug bench mutants lint pins audit sbom venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -49,6 +49,24 @@ lint: venv
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
+# A version stays as it is while it can; ARGS=--upgrade takes the newest of all, ARGS="--upgrade-package torch" of one.
+COMPILE = uv pip compile --quiet --generate-hashes --no-annotate --no-header $(ARGS)
 pins:
-	for v in 3.10 3.11 3.12; do uv pip compile --quiet --python-version $$v --all-extras --no-annotate --no-header \
-		setup.py --output-file constraints/py$$(echo $$v | tr -d .).txt --upgrade; done
+	for v in 3.10 3.11 3.12; do $(COMPILE) --python-version $$v --all-extras setup.py \
+		--output-file constraints/py$$(echo $$v | tr -d .).txt || exit; done
+	$(COMPILE) --python-version 3.10 --universal constraints/release.in --output-file constraints/release.txt
+
+# For a release, by hand: ARGS="--vulnerability-service osv" asks another service.
+RELEASE := .venv-release
+audit: $(RELEASE)
+	./audit.sh $(RELEASE) $(ARGS)
+
+# What the tests ran with, a file for each Python, the same bytes each time; not written unless it fits the schema.
+sbom: $(RELEASE)
+	mkdir -p work/sbom
+	for pins in constraints/py*.txt; do $(RELEASE)/bin/cyclonedx-py requirements --validate --output-reproducible \
+		--output-file work/sbom/$$(basename $$pins .txt).cdx.json $$pins || exit; done
+
+$(RELEASE): constraints/release.txt
+	uv venv --quiet --clear $@
+	uv pip install --quiet --python $@/bin/python --require-hashes --requirements $<

@@ -27,15 +27,14 @@ setup(
         ]
     },
     install_requires=[
-        # The engine. fairseq 0.12.2 does not import on Python >= 3.11; fairseq-fixed is the same module, mended.
-        'fairseq==0.12.2; python_version < "3.11"',
-        'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
-        'hydra-core>=1.0.7,<1.1; python_version < "3.11"',  # fairseq 0.12.2 asks for these two
-        'omegaconf>=2.0.6,<2.1; python_version < "3.11"',
-        'hydra-core>=1.3.2,<1.4; python_version >= "3.11"',
-        'omegaconf>=2.3,<2.4; python_version >= "3.11"',
-        'numpy<2; python_version < "3.11"',  # fairseq 0.12.2 was built for numpy 1
-        'numpy; python_version >= "3.11"',
+        'fairseq==0.12.2; python_version < "3.11"',  # the engine; does not import on Python >= 3.11
+        'fairseq-fixed==0.12.3.1; python_version >= "3.11"',  # the same module from a later state, mended (SECURITY.md)
+        'hydra-core>=1.0.7,<1.1; python_version < "3.11"',  # configs; what fairseq 0.12.2 asks for
+        'hydra-core>=1.3.2,<1.4; python_version >= "3.11"',  # what fairseq-fixed asks for
+        'omegaconf>=2.0.6,<2.1; python_version < "3.11"',  # the values of configs; what fairseq 0.12.2 asks for
+        'omegaconf>=2.3,<2.4; python_version >= "3.11"',  # what fairseq-fixed asks for
+        'numpy<2; python_version < "3.11"',  # arrays; fairseq 0.12.2 was built for numpy 1
+        'numpy; python_version >= "3.11"',  # arrays
         "torch>=2.6,<2.12",  # older ones load checkpoints unsafely; the newest that has a torchaudio to match is 2.11
         "torchaudio>=2.6,<2.12",  # MFCC, mel spectrogram and resampling
         "faiss-cpu>=1.13",  # k-means with k-means++ initialisation
@@ -55,24 +54,33 @@ setup(
     ],
     extras_require={
         "test": [
-            "pytest",
-            "pytest-xdist",
-            "transformers",
-            "joblib",
-            "espeakng-loader",
-            "ruff",
-            "praat-parselmouth",
-            "pyannote.metrics",
-            "playwright",
-        ],  # peers to compare with, readers of what we write, a real browser
+            "pytest",  # runs the tests
+            "pytest-xdist",  # on several cores
+            "ruff",  # lint and format
+            "transformers",  # a peer: HuBERT and wav2vec 2.0 as others wrote them
+            "joblib",  # writes the k-means files of others, which we read
+            "praat-parselmouth",  # Praat itself reads and writes TextGrids
+            "pyannote.metrics",  # a peer: the diarisation error; reads RTTM
+            "playwright",  # a real browser before the web page
+            "espeakng-loader",  # speech for the demo's corpus
+        ],
         "demo": ["espeakng-loader"],  # a speech synthesiser with its voices
         "workflow": ['snakemake>=9; python_version >= "3.11"'],  # the graph of an experiment
         "cluster": [
-            'snakemake-executor-plugin-slurm>=2; python_version >= "3.11"',
-            'hydra-submitit-launcher; python_version >= "3.11"',
+            'snakemake-executor-plugin-slurm>=2; python_version >= "3.11"',  # the graph's steps as Slurm's jobs
+            'hydra-submitit-launcher; python_version >= "3.11"',  # sweeps of fairseq-hydra-train on Slurm
         ],
-        "export": ["transformers", "onnx", "onnxruntime"],
-        "app": ["gradio"],
+        "export": [
+            "transformers",  # a Hugging Face folder, and its model to compare with
+            "onnx",  # an ONNX file
+            "onnxruntime",  # runs it once, to compare
+        ],
+        "app": ["gradio"],  # the web page
+        "build": [
+            "setuptools",  # builds this package, and fairseq where there is no wheel
+            "cython",  # fairseq's two Cython files
+            "wheel",  # fairseq 0.12.2's build asks for it
+        ],
     },
     entry_points={"console_scripts": ["flea = flea_fairseq.cli:main"]},
     classifiers=[

@@ -46,8 +46,9 @@ fi
 rm -rf "$folder"
 export UV_PYTHON_DOWNLOADS=never
 "$uv" venv --quiet --python "$python" "$folder"
-install() { "$uv" pip install --quiet --python "$folder/bin/python" --constraint "$pins" "$@"; }
-# fairseq-fixed builds against the installed torch; isolated, its build would download another. fairseq 0.12.2 must be isolated.
-install torch torchaudio numpy cython setuptools
-install --no-build-isolation-package fairseq-fixed --editable ".[test,workflow,cluster,export,app]"
+install() { "$uv" pip install --quiet --python "$folder/bin/python" --no-deps "$@"; }
+# Every file is checked against the pins' hashes, what sources are built with too. fairseq-fixed builds against the
+# installed torch, which uv installs first; isolated, its build would download another. fairseq 0.12.2 must be isolated.
+install --require-hashes --build-constraints "$pins" --no-build-isolation-package fairseq-fixed --requirements "$pins"
+install --no-build-isolation --editable .
 echo "$stamp" >"$folder/.stamp"

@@ -86,6 +86,7 @@ def test_shards_of_another_manifest_are_refused(corpus, parts, tmp_path):
     lines = (corpus / "ssl.tsv").read_text().splitlines(keepends=True)
     (tmp_path / "shorter").mkdir()
     for text, problem in (
+        ("".join([*lines[:4], "ssl3.flac\t400\n", *lines[5:]]), r"frames for 'ssl3.flac', but its 400 .*ssl.tsv:5\)"),
         ("".join(lines[:-1]), "frames for ''"),
         ("".join([*lines, "a.wav\t8000\n"]), "end 1 recordings before"),
     ):

@@ -13,8 +13,13 @@ MANIFEST = m.Manifest(Path("/data/emo"), ("wav/a1.wav", "b c.flac"), (16000, 800
 
 def refused(read, path, text):
     path.write_text(text)
+    return complaint(read, path)
+
+
+def complaint(function, path, *values):
+    """What an error says after the file's path."""
     with pytest.raises(FormatError) as caught:
-        read(path)
+        function(path, *values)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
     return str(caught.value)[len(str(path)) :]
 
@@ -51,18 +56,20 @@ def test_manifest_errors(tmp_path, text, message):
 
 
 @pytest.mark.parametrize(
-    "manifest",
+    "root, names, frames, message",
     [
-        m.Manifest(Path("/data"), ("a\nb.wav",), (800,)),
-        m.Manifest(Path("/data"), ("a.wav",), (0,)),
-        m.Manifest(Path("/data"), ("a.wav", "b.wav"), (800,)),
-        m.Manifest(Path("/data"), (), ()),
-        m.Manifest(Path("data"), ("a.wav",), (800,)),
+        ("/data", ("a.wav", "b\nc.wav"), (1, 1), ":3: name 'b\\nc.wav' holds a tab, line break"),
+        ("/data", ("a.wav", "b.wav"), (1, 0), ":3: 0 samples"),
+        ("/data", ("a.wav", "b.wav"), (800,), ": 2 names and 1 lengths"),
+        ("/data", (), (), ": 0 names and 0 lengths"),
+        ("/data", ("x/a.wav", "y/a.flac"), (1, 1), ":3: utterance id 'a' is in line 2 already"),
+        ("data", ("a.wav",), (800,), ": root 'data'"),
+        ("/da\tta", ("a.wav",), (800,), ": root '/da\\tta'"),
     ],
 )
-def test_manifest_that_could_not_be_read_back_is_not_written(tmp_path, manifest):
-    with pytest.raises(FormatError):
-        m.write_manifest(tmp_path / "x.tsv", manifest)
+def test_manifest_that_could_not_be_read_back_is_not_written(tmp_path, root, names, frames, message):
+    manifest = m.Manifest(Path(root), names, frames)
+    assert complaint(m.write_manifest, tmp_path / "x.tsv", manifest).startswith(message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,10 +86,18 @@ def test_label_errors(tmp_path, text, message):
     assert refused(m.read_labels, tmp_path / "x.emo", text).startswith(message)
 
 
-@pytest.mark.parametrize("labels", [[], ["very sad"], ["a\tb"], [""]])
-def test_labels_that_could_not_be_read_back_are_not_written(tmp_path, labels):
-    with pytest.raises(FormatError):
-        m.write_labels(tmp_path / "x.emo", labels)
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([], ": no labels"),
+        (["sad", "very sad"], ":2: label 'very sad'"),
+        (["a\tb"], ":1: label 'a\\tb'"),
+        ([""], ":1: label ''"),
+        ([" sad"], ":1: label ' sad'"),
+    ],
+)
+def test_labels_that_could_not_be_read_back_are_not_written(tmp_path, labels, message):
+    assert complaint(m.write_labels, tmp_path / "x.emo", labels).startswith(message)
 
 
 def test_units_are_fairseqs(tmp_path):
@@ -113,10 +128,18 @@ def test_unit_errors(tmp_path, text, message):
     assert refused(m.read_units, tmp_path / "x.km", text).startswith(message)
 
 
-@pytest.mark.parametrize("row", [np.array([], int), np.array([1.5]), np.array([-1]), np.array([[1, 2]])])
-def test_units_that_could_not_be_read_back_are_not_written(tmp_path, row):
-    with pytest.raises(FormatError):
-        m.write_units(tmp_path / "x.km", [row])
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        (np.array([], int), ":2: an utterance without units"),
+        (np.array([[1, 2]]), ":2: an utterance without units"),
+        (np.array([1.5]), ":2: units must be integers, zero or above; found 1.5"),
+        (np.array([-1, 0]), ":2: units must be integers, zero or above; found -1"),
+    ],
+)
+def test_units_that_could_not_be_read_back_are_not_written(tmp_path, row, message):
+    assert complaint(m.write_units, tmp_path / "x.km", [[0], row]).startswith(message)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_dictionary_is_fairseqs(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flea_fairseq.data.corpus import Corpus, Utterance
-from flea_fairseq.data.protocols import check, group_speakers, split
+from flea_fairseq.data.protocols import check, group_speakers, some, split
 from flea_fairseq.errors import CorpusError
 
 SESSIONS = {"A": "fm", "B": "gn", "C": "ho", "D": "ip", "E": "jq"}  # session -> its two speakers
@@ -123,7 +123,7 @@ def test_three_speakers_in_a_session_are_named(protocol):
 
 def test_two_sessions_are_too_few_for_inner():
     corpus = corpus_of(u for u in five_by_two().utterances if u.session in "AB")
-    with pytest.raises(CorpusError, match="needs 3 sessions"):
+    with pytest.raises(CorpusError, match="needs 3 sessions to train, select and test on, there are 2 .A, B.; empty"):
         split(corpus)
     assert [fold.name for fold in split(corpus, "oracle")] == ["A", "B"]
 
@@ -243,3 +243,9 @@ def test_folds_of_grouped_speakers_are_disjoint():
 def test_number_of_folds_must_fit_the_speakers(n_folds):
     with pytest.raises(CorpusError, match=f"{n_folds} folds of 10 speakers"):
         split(lopsided(), n_folds=n_folds)
+
+
+def test_ten_names_are_listed_and_the_rest_counted():
+    names = list("abcdefghijkl")
+    assert some(names[:10]) == "a, b, c, d, e, f, g, h, i, j"
+    assert some(names) == "a, b, c, d, e, f, g, h, i, j and 2 more"

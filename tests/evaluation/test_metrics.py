@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as peer
 
 from flea_fairseq.errors import CorpusError
-from flea_fairseq.evaluation.metrics import confusion_matrix, count_pairs, recalls, scores
+from flea_fairseq.evaluation.metrics import Scores, confusion_matrix, count_pairs, recalls, scores
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 
@@ -58,7 +58,13 @@ def test_confusions_add_up_over_batches():
 def test_nothing_scored_is_not_a_number():
     assert not confusion_matrix([], [], CLASSES).any()
     result = scores(np.zeros((4, 4), dtype=int))
-    assert math.isnan(result.ua) and math.isnan(result.wa) and result.n == 0 and result.absent == (0, 1, 2, 3)
+    assert math.isnan(result.ua) and math.isnan(result.wa) and math.isnan(result.macro_f1)
+    assert result.n == 0 and result.absent == (0, 1, 2, 3)
+
+
+def test_a_single_utterance_is_scored():
+    assert scores(np.array([[1, 0], [0, 0]])) == Scores(ua=1, wa=1, macro_f1=1, n=1, absent=(1,))
+    assert scores(np.array([[0, 1], [0, 0]])) == Scores(ua=0, wa=0, macro_f1=0, n=1, absent=(1,))
 
 
 def test_scores_are_plain_floats():

@@ -31,10 +31,15 @@ BASE_CONFIG = {  # what settings can be given for -> the base config that they c
     "attentive_statistics": "finetune",
 }
 
-EVALUATED = {  # text under these keys is run by fairseq as Python
-    "adam_betas", "adamax_betas", "lamb_betas", "adafactor_eps", "conv_feature_layers", "conv_aggregator_layers",
-    "wer_args",
+EVALUATED = {  # text under these keys is run by fairseq as Python, in one of its models, tasks or optimisers
+    "adafactor_eps", "adam_betas", "adamax_betas", "lamb_betas", "conv_aggregator_layers", "conv_feature_layers",
+    "feature_encoder_spec", "wer_args", "adaptive_input_cutoff", "adaptive_softmax_cutoff", "character_filters",
+    "decoder_attention", "decoder_layers", "encoder_attention", "encoder_layers", "downsample", "gated_attention",
+    "left_pad_source", "left_pad_target", "pretrained", "project_input", "self_attention", "xformers_att_config",
+    "pipeline_balance", "pipeline_decoder_balance", "pipeline_decoder_devices", "pipeline_devices",
+    "pipeline_encoder_balance", "pipeline_encoder_devices", "model_overrides",
 }  # fmt: skip
+PROGRAM = "post_save_script"  # fairseq-fixed starts this after each checkpoint
 NUMBERS = (ast.Expression, ast.List, ast.Tuple, ast.Constant, ast.BinOp, ast.Add, ast.Mult, ast.UnaryOp, ast.USub,
            ast.Load)  # fmt: skip
 
@@ -120,8 +125,11 @@ def _check_key(where: str, key: Any, value: Any, known: dict[str, Any], base: Pa
 
 
 def _check_evaluated(where: str, key: str, value: Any) -> None:
-    """Of a text that fairseq evaluates, let only numbers in brackets reach it, with + and *."""
-    if key.rpartition(".")[2] not in EVALUATED or not isinstance(value, str):
+    """Of a text that fairseq evaluates, let only numbers in brackets reach it, with + and *; and no program."""
+    name = key.rpartition(".")[2]
+    if name == PROGRAM and value is not None:
+        raise ExperimentError(f"{where} is {str(value)[:200]!r}: fairseq would start this as a program; leave it out")
+    if name not in EVALUATED or not isinstance(value, str):
         return
     try:
         nodes = list(ast.walk(ast.parse(value, mode="eval")))

@@ -1,12 +1,14 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from fairseq.data import Dictionary
 from fairseq.data.audio.hubert_dataset import load_audio
 
-from flea_fairseq.data.corpus import Corpus, Utterance, write_corpus
+from flea_fairseq.data.corpus import Corpus, Utterance, read_corpus, write_corpus
 from flea_fairseq.data.folds import check_fold, fold_hash, folds
+from flea_fairseq.data.protocols import split
 from flea_fairseq.errors import CorpusError, FormatError
 
 SPEAKERS = {"s1": ("ann", "bob"), "s2": ("cid", "dot"), "s3": ("eve", "fay")}
@@ -71,6 +73,18 @@ def test_transductive_is_written_down(corpus, tmp_path):
     assert names == ["s1-bob", "s1-ann", "s2-dot", "s2-cid", "s3-fay", "s3-eve"]
     facts = json.loads((tmp_path / "folds/s1-bob/fold.json").read_text())
     assert facts["transductive"] is True and facts["n"]["ssl"] == 12
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_folds": 3, "seed": 4}])
+def test_without_sessions_folds_are_groups_of_speakers_by_the_seed(corpus, tmp_path, settings):
+    table = read_corpus(corpus)
+    table = Corpus(table.root, tuple(replace(utterance, session="") for utterance in table.utterances))
+    write_corpus(corpus, table)
+    made = split(table, **settings)
+    assert folds(corpus, tmp_path / "folds", **settings) == [fold.name for fold in made]
+    for fold in made:
+        facts = json.loads((tmp_path / "folds" / fold.name / "fold.json").read_text())
+        assert facts["test_speakers"] == sorted({utterance.speaker for utterance in fold.test})
 
 
 def test_the_hash_covers_every_split_file(corpus, tmp_path):

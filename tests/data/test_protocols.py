@@ -137,13 +137,13 @@ def test_a_speaker_in_two_sessions_is_refused_by_name():
 
 def test_some_sessions_missing():
     corpus = corpus_of([*five_by_two().utterances, utterance("z", "sad")])
-    with pytest.raises(CorpusError, match="1 of 21 utterances have no session .z_sad_1."):
+    with pytest.raises(CorpusError, match="1 of 21 utterances have no session .z_sad_1.; give all"):
         split(corpus)
 
 
 def test_an_emotion_that_one_session_alone_shows():
     corpus = corpus_of([*five_by_two().utterances, utterance("h", "fear", "C")])
-    with pytest.raises(CorpusError, match="fold B .inner.: emotions that nobody in train shows: fear"):
+    with pytest.raises(CorpusError, match="fold B .inner.: emotions that nobody in train shows: fear; drop them"):
         split(corpus)
 
 
@@ -159,14 +159,14 @@ def of(*speakers):
 @pytest.mark.parametrize(
     "fold, message",
     [
-        (leaky(train=of(*"hijopqf")), "speakers in both train and test: f;"),
+        (leaky(train=of(*"hijopqf")), "speakers in both train and test: f; a speaker belongs to one"),
         (leaky(train=of(*"hijopqgn")), "speakers in both train and valid: g, n;"),
         (leaky(valid=of(*"gnm")), "speakers in both valid and test: m;"),
         (leaky(ssl=of(*"hijopqfm")), "speakers in both ssl and test: f, m;"),
         (leaky(ssl=of(*"hijopqg")), "speakers in both ssl and valid: g;"),
-        (leaky(train=of(*"hijop")), "utterances in no split: q_happy_1, q_sad_1;"),
-        (leaky(valid=of(*"gn") + of("g")), "utterances twice in valid: g_happy_1, g_sad_1;"),
-        (leaky(ssl=()), "empty splits: ssl;"),
+        (leaky(train=of(*"hijop")), "utterances in no split: q_happy_1, q_sad_1; use the whole corpus"),
+        (leaky(valid=of(*"gn") + of("g")), "utterances twice in valid: g_happy_1, g_sad_1; list each once"),
+        (leaky(ssl=()), "empty splits: ssl; the corpus needs more sessions"),
         (leaky(protocol="oracle", test=of(*"fmgn"), train=of(*"hijopqm"), transductive=True), "train and test: m;"),
     ],
 )
@@ -237,6 +237,14 @@ def test_folds_of_grouped_speakers_are_disjoint():
     for fold in folds:
         sides = [{u.speaker for u in members} for members in (fold.train, fold.valid, fold.test)]
         assert len(set.union(*sides)) == sum(map(len, sides)) == 10
+
+
+@pytest.mark.parametrize("settings, n_folds, seed", [({}, 5, 1), ({"n_folds": 4, "seed": 3}, 4, 3)])
+def test_folds_without_sessions_test_the_groups_of_their_seed(settings, n_folds, seed):
+    corpus = corpus_of(replace(u, session="") for u in five_by_two().utterances)
+    group_of = group_speakers(corpus, n_folds, seed)
+    tested = {speaker: fold.name for fold in split(corpus, **settings) for speaker in {u.speaker for u in fold.test}}
+    assert tested == group_of
 
 
 @pytest.mark.parametrize("n_folds", [0, 1, 11])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flea_fairseq.clustering.embedding import Embedding, embed, open_embedding
-from flea_fairseq.clustering.kmeans import KMeansModel, fit_kmeans, write_kmeans
+from flea_fairseq.clustering.kmeans import KMeansModel, check_clusters, fit_kmeans, write_kmeans
 from flea_fairseq.clustering.recordings import Recording, read_recordings
 
 MEMORY = 2 << 30  # bytes of float32 frames to fit on: 699,050 of one layer of 768 dimensions, 233,016 of three
@@ -66,6 +66,7 @@ def fitted_models(
     of their models.
     """
     ends = np.cumsum([recording.frames for recording in sample])
+    check_clusters(max(clusters), int(ends[-1]), str(manifest))
     held = [np.empty((ends[-1], embedding.dim), np.float32) for _ in embedding.sources]
     for end, (recording, layers) in zip(ends, embed(embedding, sample, "frames to fit on")):
         for rows, frames in zip(held, layers):

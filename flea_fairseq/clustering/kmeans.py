@@ -119,8 +119,7 @@ def fit_kmeans(
     source: what made the frames, kept as metadata; where: names the frames in messages. Raises ExperimentError for
     more clusters than frames, FormatError for frames that are not finite.
     """
-    if clusters > len(frames):
-        raise ExperimentError(f"{where}: {clusters} clusters, but only {len(frames)} frames to fit them on")
+    check_clusters(clusters, len(frames), where)
     if not np.isfinite(frames.sum(dtype=np.float64)):
         raise FormatError(f"{where}: holds frames that are not finite numbers; extract them again")
     settings = {"clusters": clusters, "seed": seed, "restarts": restarts, "iterations": iterations}
@@ -131,6 +130,12 @@ def fit_kmeans(
     size = {"dim": frames.shape[1], "frames": len(frames)}
     metadata = {**known, **settings, **size, "inertia": inertia, "faiss": faiss.__version__}
     return KMeansModel(centroids, metadata)
+
+
+def check_clusters(clusters: int, frames: int, where: str) -> None:
+    """Raise ExperimentError for more clusters than frames; `where` names the frames."""
+    if clusters > frames:
+        raise ExperimentError(f"{where}: {clusters} clusters, but only {frames} frames to fit them on")
 
 
 def write_kmeans(path: str | Path, model: KMeansModel) -> None:

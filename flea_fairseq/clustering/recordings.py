@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flea_fairseq.data.audio import FRAME_SAMPLES, SAMPLE_RATE, frame_count, read_audio
-from flea_fairseq.data.manifest import check_samples, read_manifest
+from flea_fairseq.data.audio import FRAME_SAMPLES, SAMPLE_RATE, frame_count
+from flea_fairseq.data.manifest import read_listed, read_manifest
 from flea_fairseq.errors import AudioError
 
 READERS = 4  # threads that decode
@@ -70,16 +70,10 @@ def waveforms(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
         while todo or waiting:
             while todo and (not waiting or held + todo[0].samples <= AHEAD):
                 recording = todo.popleft()
-                waiting.append((recording, pool.submit(_read, recording)))
+                waiting.append((recording, pool.submit(read_listed, recording.path, recording.samples)))
                 held += recording.samples
             recording, waveform = waiting.popleft()
             yield waveform.result()
             held -= recording.samples
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _read(recording: Recording) -> np.ndarray:
-    waveform = read_audio(recording.path)
-    check_samples(recording.path, len(waveform), recording.samples)
-    return waveform

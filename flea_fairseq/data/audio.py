@@ -48,7 +48,7 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     try:
         samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (RuntimeError, OSError) as error:
-        raise AudioError(f"{path}: cannot be decoded to its end ({error}); damaged: copy the file again") from error
+        raise _damaged(path, f"cannot be decoded to its end: {error}") from error
     if len(samples) < info.frames:
         raise _truncated(path, f"{len(samples)} of {info.frames} samples are there")
     if not np.isfinite(samples).all():
@@ -108,10 +108,14 @@ def _check_last_sample(path: Path, frames: int) -> None:
             file.seek(frames - 1)
             read = len(file.read(1, dtype="float32"))
     except (RuntimeError, OSError) as error:
-        raise _truncated(path, f"its last sample cannot be read: {error}") from error
+        raise _damaged(path, f"its last sample cannot be read: {error}") from error
     if read == 0:
         raise _truncated(path, f"the header promises {frames} samples, the last one is not there")
 
 
 def _truncated(path: str | Path, detail: str) -> AudioError:
     return AudioError(f"{path}: truncated ({detail}); copy the file again")
+
+
+def _damaged(path: str | Path, detail: str) -> AudioError:
+    return AudioError(f"{path}: truncated or damaged ({detail}); copy the file again")

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
-from flea_fairseq.data.audio import SAMPLE_RATE, read_audio
+from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.cnn_cache import read_frames
 from flea_fairseq.data.loading_thread import load_with_one_core
-from flea_fairseq.data.manifest import Manifest, utterance_id
+from flea_fairseq.data.manifest import Manifest, read_listed, utterance_id
 
 BUCKET_SECONDS = 0.25  # utterances of one bucket may share a batch in any order
 
@@ -57,6 +57,7 @@ class EmotionDataset(FairseqDataset):
         seed: int = 1,
     ) -> None:
         self.paths = manifest.paths()
+        self.samples = manifest.frames
         self.targets = np.asarray(targets, dtype=np.int64)
         self.max_samples = round(max_seconds * SAMPLE_RATE) or None
         self.random_crop = random_crop
@@ -78,8 +79,8 @@ class EmotionDataset(FairseqDataset):
         return {"id": int(index), "source": source, "samples": samples, "target": int(self.targets[index])}
 
     def waveform(self, index: int) -> torch.Tensor:
-        """What the encoder hears of an utterance: (samples,) float32."""
-        waveform = torch.from_numpy(read_audio(self.paths[index]))
+        """What the encoder hears of an utterance: (samples,) float32. Raises AudioError."""
+        waveform = torch.from_numpy(read_listed(self.paths[index], self.samples[index]))
         if self.normalize:
             waveform = F.layer_norm(waveform, waveform.shape)
         return self._crop(waveform, index)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flea_fairseq.data.audio import read_audio
 from flea_fairseq.data.files import replacing, write_text
 from flea_fairseq.errors import AudioError, FormatError
 
@@ -79,6 +80,16 @@ def read_labels(path: str | Path) -> list[str]:
 def write_labels(path: str | Path, labels: Iterable[str]) -> None:
     """Write a `.emo`: one emotion an utterance and line. Raises FormatError."""
     write_text(path, _joined(_checked_words(path, list(labels))))
+
+
+def read_listed(path: str | Path, samples: int) -> np.ndarray:
+    """Decode a recording of a manifest, which says its length: (samples,) float32 at 16 kHz, mono.
+
+    Raises AudioError, also for another length: its labels would be those of other frames.
+    """
+    waveform = read_audio(path)
+    check_samples(path, len(waveform), samples)
+    return waveform
 
 
 def check_samples(path: str | Path, found: int, listed: int) -> None:

@@ -1,5 +1,6 @@
 """What the manifest scripts share: labelled files -> checked (and, where needed, converted) audio -> corpus.tsv."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +50,8 @@ def prepare(root: str | Path, entries: Iterable[Entry], output: str | Path, skip
     entries = [Entry(*entry) for entry in entries]
     _check_entries(root, entries)
     found = [_inspect(root, entry) for entry in tqdm(entries, desc="check", unit="file", disable=None)]
-    _print_table(found)
+    _print_conversions(found)
+    _print_unusable(found)
     usable = [item for item in found if not item.problem]
     _refuse_unusable([item for item in found if item.problem], usable, skip_bad)
     if any(item.conversion for item in usable):
@@ -114,19 +116,31 @@ def _inspect(root: Path, entry: Entry) -> Inspection:
     return Inspection(entry, frames, renamed)
 
 
-def _print_table(found: Sequence[Inspection]) -> None:
-    """List the unusable files one by one, and the reasons for converting with their first file."""
-    rows = [(item.entry.path, item.problem) for item in found if item.problem]
-    by_reason: dict[str, list[str]] = {}
+def _print_conversions(found: Sequence[Inspection]) -> None:
+    """The reasons for converting, each with its first file."""
+    for reason, items in _grouped(found, lambda item: item.conversion).items():
+        more = f" and {len(items) - 1} more" if len(items) > 1 else ""
+        print(f"{items[0].entry.path}{more}  {reason}: converted")
+
+
+def _print_unusable(found: Sequence[Inspection]) -> None:
+    """The unusable files by reason, and how many each reason has: those lines last, where a long list leaves them."""
+    groups = _grouped(found, lambda item: re.split(r" \(|; ", item.problem)[0])  # a problem: reason (details); remedy
+    width = max((len(item.entry.path) for item in found if item.problem), default=0)
+    for items in groups.values():
+        for item in items:
+            print(f"{item.entry.path:{width}}  {item.problem}")
+    for reason, items in groups.items():
+        print(f"{len(items):6} of {len(found)} files: {reason}")
+
+
+def _grouped(found: Iterable[Inspection], key: Callable[[Inspection], str]) -> dict[str, list[Inspection]]:
+    """By key, the largest group first; those without are left out."""
+    groups: dict[str, list[Inspection]] = {}
     for item in found:
-        if item.conversion:
-            by_reason.setdefault(item.conversion, []).append(item.entry.path)
-    for reason, paths in by_reason.items():
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        rows.append((f"{paths[0]}{more}", f"{reason}: converted"))
-    width = max((len(path) for path, _ in rows), default=0)
-    for path, reason in rows:
-        print(f"{path:{width}}  {reason}")
+        if name := key(item):
+            groups.setdefault(name, []).append(item)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
 def _check_entries(root: Path, entries: Sequence[Entry]) -> None:

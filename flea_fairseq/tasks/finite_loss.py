@@ -14,14 +14,13 @@ class FiniteLoss:
     def train_step(
         self, sample: dict[str, Any], model, criterion, optimizer, update_num: int, ignore_grad: bool = False
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """As fairseq's. Raises ExperimentError for a loss that is not finite, in fp32 and bf16.
+        """As fairseq's. Raises ExperimentError for a loss that is not finite.
 
-        In fp16 such a loss is an overflow, of which fairseq lowers the loss scale and leaves out the update; there
-        the device is not waited for, either.
+        In fp16 and amp such a loss may be an overflow: fairseq lowers the loss scale and leaves out the update. In fp16
+        it is taken for one until the scale is all but at its end; before, the device is not waited for, either.
         """
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        scales = getattr(optimizer, "scaler", None) or getattr(optimizer, "_grad_scaler", None)
-        if not scales and not ignore_grad and not torch.isfinite(result[0]).all():
+        if not may_overflow(optimizer) and not ignore_grad and not torch.isfinite(result[0]).all():
             raise ExperimentError(
                 f"update {update_num + 1}: the loss is {float(result[0].detach().sum())} for "
                 f"{self._suspects(sample)}; listen to them, or lower optimization.lr"
@@ -29,8 +28,14 @@ class FiniteLoss:
         return result
 
     def _suspects(self, sample: dict[str, Any]) -> str:
-        """Utterances whose input is not finite, or else all of the batch."""
-        ids, source = sample["id"].tolist(), sample["net_input"]["source"]
-        damaged = [index for index, row in zip(ids, source) if not torch.isfinite(row).all()]
-        names = [self.datasets[self.cfg.train_subset].name_of(index) for index in damaged or ids]
-        return f"{'samples that are no numbers in ' if damaged else ''}{some(names)}"
+        """The utterances of the batch; their samples are numbers, or they would not have been read."""
+        dataset = self.datasets[self.cfg.train_subset]
+        return some([dataset.name_of(index) for index in sample["id"].tolist()])
+
+
+def may_overflow(optimizer) -> bool:
+    """Whether a lower loss scale, which a loss that is no number leads to, may still help."""
+    scaler = getattr(optimizer, "scaler", None)  # of fp16; bf16's is None
+    if scaler is None:
+        return hasattr(optimizer, "_grad_scaler")  # amp's
+    return scaler.loss_scale > scaler.min_loss_scale * scaler.scale_factor

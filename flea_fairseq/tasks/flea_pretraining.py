@@ -1,8 +1,11 @@
 """fairseq's pretraining of HuBERT and wav2vec 2.0, with crops and masks that a resumed run draws alike."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
+import torch
 from fairseq.data import BaseWrapperDataset
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
@@ -10,11 +13,15 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrai
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask
 from omegaconf import II
 
+from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.emotion_dataset import SharedEpoch, crop_start
 from flea_fairseq.data.loading_thread import load_with_one_core
-from flea_fairseq.data.manifest import utterance_id
+from flea_fairseq.data.manifest import iterate_lines, manifest_rows, read_listed, utterance_id
+from flea_fairseq.errors import FormatError
 from flea_fairseq.models.repair import repair_last
 from flea_fairseq.tasks.finite_loss import FiniteLoss
+
+LABEL_TOLERANCE = 0.1  # seconds between the end of a recording and of its labels: fairseq warns from here on
 
 
 class ResumableTask(FiniteLoss):
@@ -50,6 +57,29 @@ class FleaPretrainingConfig(HubertPretrainingConfig):
 class FleaPretrainingTask(ResumableTask, HubertPretrainingTask):
     """Masked prediction of frame labels; reads the same files as `hubert_pretraining`."""
 
+    def load_dataset(self, split: str, **kwargs) -> None:
+        """As fairseq's. Raises FormatError for labels of other recordings, of which fairseq only warns."""
+        for name in self.cfg.labels:
+            path = Path(self.get_label_dir(), f"{split}.{name}")
+            check_label_lengths(path, Path(self.cfg.data, f"{split}.tsv"), self.cfg.label_rate)
+        super().load_dataset(split, **kwargs)
+
+
+def check_label_lengths(labels: Path, manifest: Path, rate: float) -> None:
+    """Raise FormatError unless each recording of a manifest has its line of labels, `rate` a second, as long as it."""
+    _, rows = manifest_rows(manifest)
+    remedy = "label this manifest with flea cluster"
+    for number, (row, line) in enumerate(zip_longest(rows, iterate_lines(labels)), start=1):
+        if row is None or line is None:
+            lacking, other = (manifest, labels) if row is None else (labels, manifest)
+            raise FormatError(f"{lacking}: ends before recording {number} of {other.name}; {remedy}")
+        name, samples = row
+        if abs(samples / SAMPLE_RATE - len(line.split()) / rate) > LABEL_TOLERANCE:
+            raise FormatError(
+                f"{labels}:{number}: {len(line.split())} labels at {rate:g} a second for {name!r}, which has "
+                f"{samples / SAMPLE_RATE:.2f} s: those of another recording; {remedy}"
+            )
+
 
 @dataclass
 class FleaAudioPretrainingConfig(AudioPretrainingConfig):
@@ -79,16 +109,27 @@ class SeededCrops(BaseWrapperDataset):
         self.random_crop = getattr(dataset, "random_crop", True)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        """As fairseq's, read by our reader: fairseq's takes what is left of a cut WAV, and samples that are no numbers.
+
+        Raises AudioError, also for a recording that is not as long as the manifest says.
+        """
         load_with_one_core()
-        return super().__getitem__(index)
+        waveform = torch.from_numpy(read_listed(self._path(index), int(self.dataset.sizes[index])))
+        sample = {"id": index, "source": self.dataset.postprocess(waveform, SAMPLE_RATE)}
+        if hasattr(self.dataset, "get_labels"):
+            sample["label_list"] = self.dataset.get_labels(index)
+        return sample
 
     def name_of(self, index: int) -> str:
         """The utterance's id."""
+        return utterance_id(str(self._path(index)))
+
+    def _path(self, index: int) -> Path:
         if hasattr(self.dataset, "audio_names"):
-            return utterance_id(self.dataset.audio_names[index])
+            return Path(self.dataset.audio_root, self.dataset.audio_names[index])
         packed = self.dataset.fnames[index]  # bytes, or pyarrow's where that is installed
         packed = packed if isinstance(packed, bytes) else packed.as_py()
-        return utterance_id(self.dataset.text_compressor.decompress(packed))
+        return Path(self.dataset.root_dir, self.dataset.text_compressor.decompress(packed))
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flea_fairseq.data.audio import frame_count
 from flea_fairseq.data.files import holding, read_json, write_text
+from flea_fairseq.data.manifest import manifest_rows
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.workflow.engine import (
     ONE_CORE,
@@ -62,6 +64,7 @@ def run(
         snakemake(output, {**graph, "folds": [], "analysed": []}, "prepare", options, environment, lock)
         print_notes(output / "logs/folds.log")
         graph["folds"] = chosen_folds(plan, output)
+        check_frames(plan, made, [output / f"folds/{fold}/ssl.tsv" for fold in graph["folds"]])
         graph["analysed"] = analysed(plan, made, graph["folds"])
         facts = {**provenance(plan, made, corpus), "folds": graph["folds"], "analysed": graph["analysed"]}
         if not (dry_run and (output / "run.json").exists()):
@@ -150,6 +153,16 @@ def check_poolings(plan: Experiment) -> None:
     for pooling in plan.poolings:
         if pooling not in POOLINGS:
             raise ExperimentError(f"poolings: {pooling!r} is unknown, expected some of {', '.join(POOLINGS)}")
+
+
+def check_frames(plan: Experiment, made: Method, manifests: Sequence[Path]) -> None:
+    """Raise ExperimentError for more clusters than frames to fit them on; hours later a step would."""
+    from flea_fairseq.clustering.kmeans import check_clusters  # faiss
+
+    wanted = max((count for clustering in made.clusterings.values() for count in clustering.clusters), default=0)
+    for manifest in manifests:
+        frames = sum(frame_count(samples) for _, samples in manifest_rows(manifest)[1])
+        check_clusters(wanted, min(frames, plan.max_frames or frames), str(manifest))
 
 
 def refuse_other_split(plan: Experiment, output: Path) -> None:

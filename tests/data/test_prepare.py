@@ -87,13 +87,17 @@ def bad_files(root):
 def test_all_unusable_files_are_listed_at_once(root, tmp_path, capsys):
     with pytest.raises(CorpusError, match="6 of 7 audio files.*wav/gone.wav.*--skip-bad"):
         prepare(root, bad_files(root), tmp_path / "corpus.tsv")
-    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    lines = capsys.readouterr().out.splitlines()
+    listed = dict(line.split(maxsplit=1) for line in lines[:6])
     reasons = {"gone": "no such", "cut": "truncated", "empty": "0 bytes", "text": "not audio",
                "short": "too short (399 samples", "brief": "too short (399 samples"}  # fmt: skip
     assert listed.keys() == {f"wav/{name}.wav" for name in reasons}
     for name, reason in reasons.items():
         assert reason in listed[f"wav/{name}.wav"]
-    assert not (tmp_path / "corpus.tsv").exists()
+    counts = dict(line.strip().split(" of 7 files: ")[::-1] for line in lines[6:])
+    assert counts == {"too short": "2", **dict.fromkeys(("no such audio file", "truncated", "the file is empty",
+                                                         "not audio that libsndfile can read"), "1")}  # fmt: skip
+    assert lines[6].endswith("too short") and not (tmp_path / "corpus.tsv").exists()
 
 
 def test_unusable_files_are_left_out_on_request(root, tmp_path):

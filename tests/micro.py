@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = (
     "folds=[Ses01]", "clusters=8", "first_units.clusters=8",
@@ -17,6 +20,13 @@ MICRO = (
     "settings.tapt_pretrain.optimization.max_update=8", "settings.finetune.optimization.max_epoch=2",
 )  # fmt: skip
 LOCAL = ("--cores", "2")
+DEGENERATE = {
+    "silent": lambda samples: 0 * samples,
+    "clipped": lambda samples: np.sign(samples) * 32767,
+    "constant": lambda samples: np.full_like(samples, 12000),
+    "one frame": lambda samples: samples[8000:8400],
+    "0.1 s": lambda samples: samples[8000:9600],
+}
 
 
 def make_corpus(folder: Path, sentences: int = 2) -> Path:
@@ -24,6 +34,31 @@ def make_corpus(folder: Path, sentences: int = 2) -> Path:
     script = str(ROOT / "examples/demo/make_corpus.py")
     subprocess.run([sys.executable, script, str(folder), "--sentences", str(sentences)], check=True)
     return folder
+
+
+def degenerate_utterances(corpus: Path) -> dict[Path, str]:
+    """Five files of each session, of both speakers and all emotions among them, and what kind each is to be."""
+    sessions = [sorted(session.glob("sentences/wav/*/*.wav")) for session in sorted(corpus.glob("Session*"))]
+    return {
+        files[(3 * place + session) % len(files)]: kind
+        for session, files in enumerate(sessions, start=1)
+        for place, kind in enumerate(DEGENERATE)
+    }
+
+
+def make_degenerate(corpus: Path) -> None:
+    """Spoil these utterances; a known span of one becomes all of it."""
+    seconds = {}
+    for path, kind in degenerate_utterances(corpus).items():
+        samples, rate = soundfile.read(path, dtype="int16")
+        spoilt = DEGENERATE[kind](samples.astype(np.int32)).astype(np.int16)
+        soundfile.write(path, spoilt, rate, subtype="PCM_16")
+        seconds[path.stem] = len(spoilt) / rate
+    lines = [line.split(" ") for line in (corpus / "spans.rttm").read_text().splitlines()]
+    for line in lines:
+        if line[1] in seconds:
+            line[3:5] = "0.0", str(seconds[line[1]])
+    (corpus / "spans.rttm").write_text("".join(" ".join(line) + "\n" for line in lines))
 
 
 def start(corpus: Path, output: Path, *options: str, changes: tuple[str, ...] = MICRO) -> subprocess.Popen:

@@ -1,11 +1,14 @@
 """fairseq's pretraining of HuBERT and wav2vec 2.0, with crops and masks that a resumed run draws alike."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.deterministic
 from fairseq.data import BaseWrapperDataset
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
@@ -91,6 +94,25 @@ class FleaAudioPretrainingConfig(AudioPretrainingConfig):
 @register_task("flea_audio_pretraining", dataclass=FleaAudioPretrainingConfig)
 class FleaAudioPretrainingTask(ResumableTask, AudioPretrainingTask):
     """Contrastive pretraining of wav2vec 2.0 on audio alone; reads the same files as `audio_pretraining`."""
+
+    def train_step(self, sample: dict[str, Any], *args, **kwargs) -> tuple[torch.Tensor, int, dict[str, Any]]:
+        """As fairseq's; on a CPU, gradients of a frame that is the negative of several are added up in one order."""
+        with in_one_order(sample["net_input"]["source"].device.type == "cpu"):
+            return super().train_step(sample, *args, **kwargs)
+
+
+@contextmanager
+def in_one_order(wanted: bool) -> Iterator[None]:
+    """Let torch's threads not race, where that is wanted (torch's own switch, without its filling of new memory)."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    if wanted:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]
 
 
 class SeededCrops(BaseWrapperDataset):

@@ -1,4 +1,7 @@
-"""The whole graph with a micro model: all outputs, resume, and only what a change touches is run again."""
+"""The whole graph with a micro model: all outputs, resume, and only what a change touches is run again.
+
+A third of the corpus is silent, clipped, constant, or shorter than a word (micro.make_degenerate).
+"""
 
 import json
 import os
@@ -12,7 +15,18 @@ import joblib
 import micro
 import numpy as np
 import pytest
+from fairseq_runs import assert_equal_weights
 from sklearn.cluster import MiniBatchKMeans
+
+from flea_fairseq import EmotionRecognizer
+from flea_fairseq.clustering.kmeans import read_kmeans
+from flea_fairseq.data.manifest import read_manifest, utterance_id
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.evaluation.predictions import read_predictions
+from flea_fairseq.models.checkpoints import load_tensors
+from flea_fairseq.workflow.experiment import read_experiment
+from flea_fairseq.workflow.method import Weights, method
+from flea_fairseq.workflow.run import check_frames
 
 pytestmark = [
     pytest.mark.workflow,
@@ -24,7 +38,9 @@ FOLD = ("folds=[Ses03]",)
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    return micro.make_corpus(tmp_path_factory.mktemp("speech") / "corpus with 'a quote' and; spaces")
+    made = micro.make_corpus(tmp_path_factory.mktemp("speech") / "corpus with 'a quote' and; spaces")
+    micro.make_degenerate(made)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +86,47 @@ def test_killed_run_resumes_and_finishes(corpus, output):
         "<script" not in (output / "report.html").read_text() and (output / "results/Ses03/seed1/frames.json").exists()
     )
     assert not list(Path.cwd().glob("here")) and not list(output.rglob("here"))
+
+
+def test_the_same_run_in_another_folder_gives_the_same_bytes_and_weights(corpus, output, tmp_path):
+    """Of the two, one was killed. That another seed gives others: test_another_seed_and_cell_train_nothing_again."""
+    run(corpus, tmp_path / "again")
+    micro.assert_same(output, tmp_path / "again")
+    models = sorted(path.relative_to(output) for path in output.glob("models/*/*/*/model.pt"))
+    assert len(models) == 5
+    for model in models:
+        assert_equal_weights(output / model, tmp_path / "again" / model)
+
+
+def no_number(text: str) -> float:
+    raise AssertionError(f"{text} in a result")
+
+
+def test_degenerate_utterances_have_numbers_everywhere(corpus, output):
+    kinds = {path.stem: kind for path, kind in micro.degenerate_utterances(corpus).items()}
+    tested = {utterance_id(name) for name in read_manifest(output / "folds/Ses03/test.tsv").names} & kinds.keys()
+    assert {kinds[utterance] for utterance in tested} == set(micro.DEGENERATE)
+    predictions = list(output.glob("results/Ses03/*/*/predictions.tsv"))
+    for path in predictions:
+        found = read_predictions(path)
+        assert tested <= set(found.ids) and found.probabilities.min() >= 0
+        assert np.abs(found.probabilities.sum(1) - 1).max() < 1e-5
+    results = [output / "results.json", *output.glob("results/**/*.json")]
+    for path in results:
+        json.loads(path.read_text(), parse_constant=no_number)
+    for path in output.glob("models/*/*/*/model.pt"):
+        assert all(value.isfinite().all() for value in load_tensors(path)["model"].values())
+    fitted = list(output.glob("units/**/km8.npz"))
+    assert (len(predictions), len(results), len(fitted)) == (4, 5, 2)
+    assert all(np.isfinite(read_kmeans(path).centroids).all() for path in fitted)
+
+
+def test_degenerate_recordings_are_predicted(corpus, output):
+    recognizer = EmotionRecognizer.from_pretrained(output / "models/Ses03/seed1/flea_l2_k8_attention/model.pt")
+    for path in micro.degenerate_utterances(corpus):
+        said = recognizer.predict_file(path)
+        assert abs(said.probabilities.sum() - 1) < 1e-6 and abs(said.attention.sum() - 1) < 1e-6
+        assert np.abs(said.posteriors.sum(1) - 1).max() < 1e-5 and len(said.posteriors) == len(said.attention)
 
 
 def test_a_second_run_does_nothing(corpus, output):
@@ -134,3 +191,18 @@ def test_an_unknown_fold_and_a_missing_corpus_are_said_in_one_line(corpus, outpu
         process = start(root, output, *changes)
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 1 and words in errors and len(errors.strip().splitlines()) == 1
+
+
+def test_more_clusters_than_frames_are_said_before_anything_is_trained(corpus, output, tmp_path):
+    manifest = output / "folds/Ses03/ssl.tsv"
+    frames = sum((samples - 400) // 320 + 1 for samples in read_manifest(manifest).frames)
+    _, errors = start(corpus, tmp_path / "run", f"clusters=[8,{frames + 1}]").communicate(timeout=300)
+    assert f"folds/Ses03/ssl.tsv: {frames + 1} clusters, but only {frames} frames to fit them on" in errors
+    assert not (tmp_path / "run/models").exists() and not (tmp_path / "run/units").exists()
+    for change, said in (
+        ("first_units.clusters=99999", f"99999 .* {frames} frames"),
+        ("max_frames=7", "50 .* 7 frames"),
+    ):
+        plan = read_experiment(micro.ROOT / "examples/demo/experiment.yaml", [change])
+        with pytest.raises(ExperimentError, match=said):
+            check_frames(plan, method(plan, Weights()), [manifest])

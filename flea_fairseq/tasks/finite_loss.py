@@ -33,9 +33,9 @@ class FiniteLoss:
         return some([dataset.name_of(index) for index in sample["id"].tolist()])
 
 
-def may_overflow(optimizer) -> bool:
+def may_overflow(optimizer: Any) -> bool:
     """Whether a lower loss scale, which a loss that is no number leads to, may still help."""
-    scaler = getattr(optimizer, "scaler", None)  # of fp16; bf16's is None
-    if scaler is None:
-        return hasattr(optimizer, "_grad_scaler")  # amp's
-    return scaler.loss_scale > scaler.min_loss_scale * scaler.scale_factor
+    scaler = getattr(optimizer, "scaler", None) or getattr(optimizer, "_grad_scaler", None)  # of fp16, of amp
+    if not hasattr(scaler, "min_loss_scale"):
+        return scaler is not None  # amp's scale has no end
+    return bool(scaler.loss_scale > scaler.min_loss_scale * scaler.scale_factor)

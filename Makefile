@@ -40,8 +40,8 @@ bench: venv
 # More than an hour; what was run is kept in mutants/, and a changed function is run again. MUTANTS="flea_fairseq.data.manifest.*"
 # takes some; `$(BIN)/mutmut show NAME` shows one. mutmut is not among the tests' packages: nothing but this needs it.
 mutants: venv
-	test -x $(BIN)/mutmut || uv pip install --python $(BIN)/python "mutmut>=3.8,<4" || { echo "error: uv or a package index is \
-	missing; install mutmut into $(VENV)"; exit 1; }
+	test -x $(BIN)/mutmut || PATH=$$PATH:.uv/bin uv pip install --python $(BIN)/python "mutmut>=3.8,<4" \
+		|| { echo "error: mutmut cannot be installed into $(VENV): is uv there, a package index reachable?"; exit 1; }
 	OMP_NUM_THREADS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/mutmut run --max-children 1 $(MUTANTS)
 	$(BIN)/mutmut results
 

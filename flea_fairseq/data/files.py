@@ -15,6 +15,7 @@ from flea_fairseq.errors import ExperimentError, FormatError
 
 SMALL = 64 << 20  # bytes of a text that is read whole
 
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.

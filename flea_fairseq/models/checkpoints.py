@@ -6,7 +6,6 @@ fairseq itself stores are allow-listed, and config strings are parsed by a gramm
 
 import argparse
 import collections
-import json
 import math
 import pickle
 import re
@@ -19,11 +18,11 @@ import omegaconf
 import torch
 from fairseq.data.dictionary import Dictionary
 from fairseq.distributed.utils import _TensorPlaceholder
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flea_fairseq.data.files import replacing
+from flea_fairseq.data.arrays import check_stored
+from flea_fairseq.data.files import parse_json, replacing
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models import hugging_face
 from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
@@ -109,6 +108,8 @@ def _entries(content: typing.Any, path: Path) -> tuple[State, dict[str, typing.A
     """The parameters of a fairseq checkpoint, and the configs of its model and its task as plain values."""
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content["model"].items()):
+        raise CheckpointError(f"{path}: not a fairseq checkpoint: its entry 'model' holds more than tensors with names")
     try:
         config = _plain(content.get("cfg"))
         if config:
@@ -123,7 +124,7 @@ def _facts(content: dict[str, typing.Any], path: Path) -> dict[str, typing.Any]:
     facts = content.get(FACTS, {})
     temperature = facts.get("temperature", 1.0) if isinstance(facts, dict) else None
     if not isinstance(temperature, float) or not 0 < temperature < math.inf:
-        raise CheckpointError(f"{path}: its facts are damaged (temperature {temperature!r}); run flea calibrate again")
+        raise CheckpointError(f"{path}: its facts are damaged (a temperature is none); run flea calibrate again")
     return facts
 
 
@@ -142,7 +143,7 @@ def _read_fairseq(path: Path, state: State, model: dict[str, typing.Any], task: 
         own = {name: value for name, value in state.items() if name.startswith("encoder.")}
         encoder = {name.removeprefix("encoder."): value for name, value in own.items()}
         head = {name: value for name, value in state.items() if name not in own}
-        shape = EncoderConfig.from_dict(json.loads(model["encoder_config"]), str(path))
+        shape = EncoderConfig.from_dict(parse_json(model["encoder_config"]), str(path))
         return Checkpoint(path, shape, encoder, head, model)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path}: its config is not one of fairseq's or ours: {str(error)[:300]}") from error
@@ -150,12 +151,24 @@ def _read_fairseq(path: Path, state: State, model: dict[str, typing.Any], task: 
 
 def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None = None) -> Encoder:
     """An encoder of the checkpoint's shape with its weights."""
+    weights, there = checkpoint.encoder.weights, _stored_bytes(checkpoint.encoder_state)
+    if weights > there:  # before memory is taken for them
+        raise CheckpointError(
+            f"{checkpoint.path}: its config describes {weights} weights, the file has {there} bytes of them; "
+            "it is damaged, or its config is another model's"
+        )
     try:
         encoder = Encoder(checkpoint.encoder, regularisation)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{checkpoint.path}: no encoder can be made of its config: {str(error)[:300]}") from error
     load_state(encoder, checkpoint.encoder_state, checkpoint.path)
     return encoder
+
+
+def _stored_bytes(state: State) -> int:
+    """The bytes that parameters take, each once: a view can look larger than what is stored."""
+    dense = [value for value in state.values() if value.layout == torch.strided]
+    return sum({value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in dense}.values())
 
 
 def load_classifier(path: str | Path) -> "torch.nn.Module":
@@ -185,6 +198,8 @@ def load_tensors(path: Path) -> typing.Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            check_stored(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; give a fairseq .pt or a Hugging Face folder") from error
@@ -195,7 +210,7 @@ def load_tensors(path: Path) -> typing.Any:
                 f"{path}: refused, because it asks for {found[1][:100]!r}, which is neither a tensor nor a setting"
             ) from None
         raise CheckpointError(f"{path}: refused: no tensors and settings; damaged, or not a model file") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+    except Exception as error:  # torch's reader passes on whatever a damaged file leads it to, such as IndexError
         raise CheckpointError(f"{path}: damaged or not a model file: {str(error)[:300]}") from error
 
 
@@ -231,7 +246,10 @@ def _encoder_config(model: dict[str, typing.Any], task: dict[str, typing.Any], p
     base = EncoderConfig()
     shape = {name: model.get(name, getattr(base, name)) for name in base.to_dict() if name not in ("conv_layers",)}
     shape["normalize"] = bool(task.get("normalize", False))
-    conv = str(model.get("conv_feature_layers") or BASE_CONV_LAYERS)
-    shape["activation_fn"] = str(getattr(shape["activation_fn"], "value", shape["activation_fn"]))
-    shape["extractor_mode"] = str(getattr(shape["extractor_mode"], "value", shape["extractor_mode"]))
+    conv = model.get("conv_feature_layers") or BASE_CONV_LAYERS
+    if not isinstance(conv, str):
+        raise ValueError(f"conv_feature_layers is of type {type(conv).__name__}, expected text")
+    for name in ("activation_fn", "extractor_mode"):
+        value = getattr(shape[name], "value", shape[name])
+        shape[name] = str(value) if isinstance(value, str) else value
     return EncoderConfig(conv_layers=parse_conv_layers(conv, str(path)), **shape)

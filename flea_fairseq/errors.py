@@ -1,6 +1,7 @@
 """The errors that a user can mend: the message names the file, the value and the remedy."""
 
 import re
+from pathlib import Path
 
 START, END = 1000, 500  # characters of a message that are shown where it is longer
 
@@ -19,10 +20,16 @@ def plain(message: str) -> str:
 
 
 class FleaError(Exception):
-    """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
+    """Something the user gave does not fit; shown by the command line in one line, without a traceback.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(plain(message))
+    Several arguments are several lines.
+    """
+
+    def __init__(self, *lines: object) -> None:
+        super().__init__(*(plain(str(line)) for line in lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class AudioError(FleaError):
@@ -47,3 +54,14 @@ class FetchError(FleaError):
 
 class ExperimentError(FleaError):
     """An experiment file or a step of it that cannot be run."""
+
+
+class WriteError(FleaError):
+    """A file that cannot be written: the disk is full, or its place is not one to write at."""
+
+    def __init__(self, path: str | Path, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = Path(path), problem
+
+    def __str__(self) -> str:
+        return ": cannot be written: ".join(self.args)

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from flea_fairseq import __version__
-from flea_fairseq.errors import FleaError
+from flea_fairseq.errors import FleaError, printable
 from flea_fairseq.workflow.devices import take_gpus
 
 PATH = click.Path(path_type=Path)
@@ -29,13 +29,13 @@ class Verbs(click.Group):
         try:
             return super().invoke(context)
         except FleaError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo("\n".join(map(printable, f"error: {error}".split("\n"))), err=True)
             sys.exit(getattr(error, "status", 1))
         except OSError as error:  # a full disk, a folder that may not be written
             if error.errno is None or isinstance(error, BrokenPipeError):
                 raise
             full = "; free some space, and start the same command again" if error.errno in FULL else ""
-            click.echo(f"error: {error.filename or 'writing a file'}: {error.strerror}{full}", err=True)
+            click.echo(printable(f"error: {error.filename or 'writing a file'}: {error.strerror}{full}"), err=True)
             sys.exit(1)
 
 
@@ -280,7 +280,7 @@ def train(
     config_dir, config, data, output, run_dir, init, labels, label_sets, system, cnn_cache, processes, launch,
     time_limit, margin, settings,
 ) -> None:  # fmt: skip
-    """Train with fairseq-hydra-train; SETTINGS are hydra overrides."""
+    """Train with fairseq-hydra-train; SETTINGS are KEY=VALUE, the value as YAML."""
     from flea_fairseq.workflow.launch import Launch
     from flea_fairseq.workflow.train import train
 

@@ -1,6 +1,11 @@
 """The errors that a user can mend: the message names the file, the value and the remedy."""
 
 
+def printable(text: str) -> str:
+    """Text with control characters written out, such as \\x1b: a name from elsewhere must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
 class FleaError(Exception):
     """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
 

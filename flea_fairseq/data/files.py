@@ -16,11 +16,12 @@ from flea_fairseq.errors import ExperimentError, FormatError
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
-    The temporary name keeps the suffix, because numpy and soundfile choose a format by it.
+    The temporary name keeps the suffix, because numpy and soundfile choose a format by it, and no more of a long name
+    than a file system takes beside its own letters.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     os.chmod(name, 0o666 & ~_umask())
     try:

@@ -86,11 +86,12 @@ def snakemake(
 
     Raises ExperimentError for a failed step.
     """
+    output = output.resolve()  # a name that begins with - would be an option
     write_text(output / "graph.json", json.dumps(graph, indent=1) + "\n")
     triggers = ["--rerun-triggers", "mtime", "params", "input"]
-    command = [sys.executable, "-m", "snakemake", target, "--snakefile", str(SNAKEFILE), "--directory", str(output),
-               "--configfile", str(output / "graph.json"), "--rerun-incomplete", "--nolock", "--nocolor", *triggers,
-               *options]  # fmt: skip
+    command = [sys.executable, "-P", "-m", "snakemake", target,  # -P: imports nothing from where it is started
+               "--snakefile", str(SNAKEFILE), "--directory", str(output), "--configfile", str(output / "graph.json"),
+               "--rerun-incomplete", "--nolock", "--nocolor", *triggers, *options]  # fmt: skip
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
         pass_fds=[lock], start_new_session=True,

@@ -29,7 +29,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(context)
         except FleaError as error:
-            click.echo("\n".join(map(printable, f"error: {error}".split("\n"))), err=True)
+            click.echo("error: " + "\n".join(printable(str(line)) for line in error.args), err=True)
             sys.exit(getattr(error, "status", 1))
         except OSError as error:  # a full disk, a folder that may not be written
             if error.errno is None or isinstance(error, BrokenPipeError):

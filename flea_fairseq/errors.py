@@ -7,7 +7,13 @@ def printable(text: str) -> str:
 
 
 class FleaError(Exception):
-    """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
+    """Something the user gave does not fit; shown by the command line in one line, without a traceback.
+
+    Several arguments are several lines.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class AudioError(FleaError):

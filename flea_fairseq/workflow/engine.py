@@ -106,7 +106,7 @@ def snakemake(
             stop(process, output, cluster="--profile" in options)
             raise
     if process.returncode != 0:
-        raise ExperimentError(failure(lines, output))
+        raise ExperimentError(*failure(lines, output))
     return "".join(lines)
 
 
@@ -122,13 +122,13 @@ def stop(process: subprocess.Popen, output: Path, cluster: bool) -> None:
         cancel(jobs_in(output))
 
 
-def failure(lines: list[str], output: Path) -> str:
-    """The step that failed and the end of its log; Snakemake's own words where no step was reached."""
+def failure(lines: list[str], output: Path) -> list[str]:
+    """The step that failed and the end of its log, line by line; Snakemake's own words where no step was reached."""
     text = "".join(lines)
     errors = list(re.finditer(r"Error in rule (\w+):.*?log: ([^\s,]+)", text, re.S))  # Slurm's own log may follow
     if not errors:
-        return f"the graph could not be run: {' '.join(text.split())[-1500:]}"
+        return [f"the graph could not be run: {' '.join(text.split())[-1500:]}"]
     match = errors[-1]  # those before it may have been tried again
     log = output / match[2]
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
-    return "\n".join([f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)])
+    return [f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)]

@@ -22,13 +22,23 @@ pytestmark = [
 SESSIONS = ("../../up", f"a b; {TOUCH} {IMAGE}", "-c")
 FOLD = "------up"
 MANIFEST = """
-import csv, sys
+import csv
 from pathlib import Path
+
+import click
 from flea_fairseq.data.prepare import Entry, prepare, run
 
-root, output = Path(sys.argv[1]), sys.argv[sys.argv.index("--output") + 1]
-rows = csv.reader(open(root / "labels.csv", encoding="utf-8"))
-run(lambda: prepare(root, [Entry(*row) for row in rows], output))
+
+@click.command()
+@click.argument("root", type=Path)
+@click.argument("words", nargs=-1)
+@click.option("--output", type=Path)
+def main(root, words, output):
+    rows = csv.reader(open(root / "labels.csv", encoding="utf-8"))
+    prepare(root, [Entry(*row) for row in rows], output)
+
+
+run(main)
 """
 
 

@@ -103,7 +103,7 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path, kind):
     """In k-means models and feature files."""
     objects = np.array([[hostile(tmp_path)]], dtype=object)
     if kind == "npy":
-        path = write_features(tmp_path, "train", 0, 1, [1], [np.zeros((1, 3), np.float32)], Source("x", 0, "x"))
+        path = write_features(tmp_path, "train", 0, 1, [1], [np.zeros((1, 3), np.float32)], Source("x", 0))
         np.save(path, objects, allow_pickle=True)
         with pytest.raises(FleaError, match="not a whole array"):
             read_features(tmp_path, "train")
@@ -131,7 +131,7 @@ def test_tables_are_text(tmp_path, name, text):
     """A table in whose place a pickle, an expression or a tag stands is refused by its name."""
     content = text.format(tmp_path / "created").encode() if text != "pickle" else pickle.dumps(hostile(tmp_path))
     if name.endswith(".len"):
-        write_features(tmp_path, "train", 0, 1, [1], [np.zeros((1, 3), np.float32)], Source("x", 0, "x"))
+        write_features(tmp_path, "train", 0, 1, [1], [np.zeros((1, 3), np.float32)], Source("x", 0))
     (tmp_path / name).write_bytes(content + b"\n")
     if name in ("train.emo",) and text.startswith("__"):
         assert read_labels(tmp_path / name) == [content.decode()]  # a word like any other

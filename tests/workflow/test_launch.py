@@ -67,7 +67,7 @@ def test_flea_train_says_what_the_config_for_fairseqs_own_command_says(way, monk
     monkeypatch.setenv("MASTER_PORT", "12345")
     config = yaml.safe_load((Path(__file__).resolve().parents[2] / f"examples/config/run/{way}.yaml").read_text())
     said = dict(setting.split("=", 1) for setting in launch_settings(Launch(2, way)))
-    assert config.pop("defaults") == [f"override /hydra/job_logging: {said.pop('hydra/job_logging')}"]
+    assert config.pop("defaults") == [{"override /hydra/job_logging": said.pop("hydra/job_logging")}]
     expected = {**flat(config), "distributed_training.distributed_world_size": 2}
     assert {
         key: yaml.safe_load(value) for key, value in said.items() if not key.endswith("distributed_backend")

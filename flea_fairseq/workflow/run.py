@@ -49,6 +49,7 @@ def run(
     check_names(corpus, output)
     check_manifest(plan, changes)
     files = weights(plan, download=not dry_run)
+    check_inputs(plan, files, corpus)
     check_layers(plan, files)
     made = method(plan, files)
     for name in made.models:
@@ -86,6 +87,15 @@ def check_names(corpus: Path, output: Path) -> None:
         problem = "holds `${`, which hydra reads as a reference" if "${" in str(path) else text_problem(str(path))
         if problem:
             raise ExperimentError(f"{str(path)!r} {problem}; rename the folder")
+
+
+def check_inputs(plan: Experiment, files: Weights, corpus: Path) -> None:
+    """Raise ExperimentError for a given file that the graph could not name: it is an input, and inputs are patterns."""
+    spans = str(corpus.resolve() / plan.spans) if plan.spans else ""
+    for path in (plan.config_dir, spans, *asdict(files).values()):
+        if "{" in path or (path and text_problem(path)):
+            problem = text_problem(path) or "holds `{`, which Snakemake reads as a pattern"
+            raise ExperimentError(f"{path!r} {problem}; rename the folder")
 
 
 def check_manifest(plan: Experiment, changes: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ pytestmark = [
 
 SESSIONS = ("../../up", f"a b; {TOUCH} {IMAGE}", "-c")
 FOLD = "------up"
+CONFIG = f"config {HOSTILE}".replace("{y}", "")  # inputs of the graph are patterns
 MANIFEST = """
 import csv
 from pathlib import Path
@@ -58,12 +59,12 @@ def base(tmp_path_factory) -> Path:
         rows.append([name, f"{name}.wav", f"-{speaker} {HOSTILE}", SESSIONS[session], emotion])
     with open(corpus / "labels.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
-    shutil.copytree(micro.ROOT / "examples/config", base / f"config {HOSTILE}")
+    shutil.copytree(micro.ROOT / "examples/config", base / CONFIG)
     (base / f"manifest {HOSTILE}.py").write_text(MANIFEST)
     experiment = {
         "base": str(micro.ROOT / "examples/demo/experiment.yaml"), "name": HOSTILE, "spans": "",
         "manifest": f"manifest {HOSTILE}.py", "manifest_options": [HOSTILE, "--output", "../elsewhere.tsv", TOUCH],
-        "config_dir": f"config {HOSTILE}",
+        "config_dir": CONFIG,
     }  # fmt: skip
     (base / f"-experiment {HOSTILE}.yaml").write_text(yaml.safe_dump(experiment))
     return base
@@ -127,3 +128,9 @@ def test_folders_that_cannot_be_written_down_are_refused_before_anything_runs(ba
         done = subprocess.run([sys.executable, "-m", "flea_fairseq", *command], capture_output=True, text=True)
         assert done.returncode == 1 and words in done.stderr and "rename the folder" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1 and "\x1b" not in done.stderr and not output.exists()
+
+
+def test_a_config_folder_that_the_graph_cannot_name_is_refused_before_anything_runs(base, tmp_path):
+    shutil.copytree(micro.ROOT / "examples/config", tmp_path / "a {b}")
+    done = flea_run(base, f"manifest=manifest {HOSTILE}.py", f"config_dir={tmp_path / 'a {b}'}", f"name={tmp_path}")
+    assert done.returncode == 1 and "which Snakemake reads as a pattern" in done.stderr

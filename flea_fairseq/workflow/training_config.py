@@ -139,7 +139,7 @@ def checked(where: str, key: Any, value: Any, in_file: bool = False) -> Any:
     )
 
 
-def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys as dotted ones."""
     flat: dict[str, Any] = {}
     for key, value in values.items():

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import zlib
 from pathlib import Path
 
 import click
@@ -29,7 +30,12 @@ NUMBERS = {"--shards": "1", "--clusters": "2", "--layer": "1", "--hours-of-audio
 
 def noise(path: Path, seconds: float = 0.7, rate: int = 16000) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.random.default_rng(len(path.name)).standard_normal(int(seconds * rate)) * 0.05, rate)
+    soundfile.write(
+        path,
+        np.random.default_rng(zlib.crc32(path.name.encode("utf-8", "replace"))).standard_normal(int(seconds * rate))
+        * 0.05,
+        rate,
+    )
     return path
 
 

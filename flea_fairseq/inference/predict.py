@@ -82,7 +82,7 @@ def find_recordings(audio: Sequence[str]) -> list[Recording]:
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not inside:
             raise AudioError(f"{path}: no audio file in this folder ({', '.join(sorted(SUFFIXES))})")
-        found += [Recording(p, printable(p.relative_to(path).with_suffix("").as_posix())) for p in inside]
+        found += [Recording(p, printable(p.relative_to(path).as_posix().removesuffix(p.suffix))) for p in inside]
     seen: dict[str, Path] = {}
     for path, name in found:
         if name in seen:

@@ -30,12 +30,8 @@ NUMBERS = {"--shards": "1", "--clusters": "2", "--layer": "1", "--hours-of-audio
 
 def noise(path: Path, seconds: float = 0.7, rate: int = 16000) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(
-        path,
-        np.random.default_rng(zlib.crc32(path.name.encode("utf-8", "replace"))).standard_normal(int(seconds * rate))
-        * 0.05,
-        rate,
-    )
+    random = np.random.default_rng(zlib.crc32(path.name.encode("utf-8", "replace")))
+    soundfile.write(path, random.standard_normal(int(seconds * rate)) * 0.05, rate, format="WAV")
     return path
 
 
@@ -135,7 +131,7 @@ def test_control_characters_are_refused_by_column(tmp_path, kind, column):
     row = {"id": "x", "path": "x.wav", "frames": "400", "speaker": "s", "session": "1", "emotion": "sad"}
     text = "\t".join({**row, column: CONTROL[kind]}.values())
     (tmp_path / "corpus.tsv").write_text(f"# root: {tmp_path}\n" + "\t".join(row) + f"\n{text}\n")
-    with pytest.raises(FormatError, match="corpus.tsv:3: "):
+    with pytest.raises(FormatError, match="corpus.tsv:[34]: "):
         read_corpus(tmp_path / "corpus.tsv")
 
 
@@ -178,20 +174,8 @@ def hostile_classes(save_classifier, tmp_path_factory) -> EmotionRecognizer:
 
 
 def test_recordings_of_any_name_stay_in_the_output_folder(hostile_classes, tmp_path):
-    names = [
-        f"-{HOSTILE}",
-        "...",
-        "....",
-        "..",
-        "a\nb",
-        "a\x1b[2J",
-        "a\tb",
-        "a\udcffb",
-        "=1+1",
-        "~",
-        "sub/...",
-        SCRIPT[:8],
-    ]
+    names = [f"-{HOSTILE}", "...", "....", "..", ".", "a\udcffb", "=1+1", "~", "sub/...", "<script>"]
+    names += [name for name in CONTROL.values() if "\0" not in name]
     for name in names:
         noise(tmp_path / "in" / f"{name}.wav", 0.5)
     before = listing(tmp_path)

@@ -15,8 +15,13 @@ def plain(message: str) -> str:
     if len(message) > 4 * START:  # before the work on every character
         message = f"{message[: 2 * START]} ... {message[-2 * START :]}"
     message = re.sub(r"\s*[\r\n]+\s*", " ", message)
-    message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    message = printable(message)
     return message if len(message) <= START + END else f"{message[:START]} ... {message[-END:]}"
+
+
+def printable(text: str) -> str:
+    """Text with control characters written out, such as \\x1b: a name from elsewhere must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 class FleaError(Exception):

@@ -7,6 +7,7 @@ from flea_fairseq.data.files import write_text
 from flea_fairseq.data.manifest import (
     LARGEST,
     check_root,
+    label_problem,
     name_problem,
     parse_frames,
     read_lines,
@@ -100,11 +101,10 @@ def utterance_problem(utterance: Utterance) -> str | None:
         return f"id {utterance.id!r}, expected its file's name without suffix, {utterance_id(utterance.path)!r}"
     if not 0 < utterance.frames <= LARGEST:
         return f"{utterance.frames} samples, expected a whole number above zero (10^12 at most)"
-    for column in ("speaker", "emotion"):
-        if problem := text_problem(getattr(utterance, column)):
-            return f"{column} {getattr(utterance, column)!r} {problem}"
+    if problem := text_problem(utterance.speaker):
+        return f"speaker {utterance.speaker!r} {problem}"
+    if problem := label_problem(utterance.emotion):
+        return f"emotion {utterance.emotion!r} {problem}"
     if utterance.session and (problem := text_problem(utterance.session)):
         return f"session {utterance.session!r} {problem}"
-    if len(utterance.emotion.split()) != 1:
-        return f"emotion {utterance.emotion!r}, expected one word without spaces"
     return None

@@ -24,6 +24,7 @@ REMEDIES = {
     errno.EFBIG: "let files be larger (ulimit -f)",
 }
 PROBE = 1 << 16  # bytes that a disk must take to count as not full
+SMALL = 64 << 20  # bytes of a text that is read whole
 
 
 def explained(number: int) -> str:
@@ -65,8 +66,6 @@ def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
         if number is None or not _is_of(error, own):
             raise
         raise WriteError(path, explained(number)) from error
-
-SMALL = 64 << 20  # bytes of a text that is read whole
 
 
 @contextmanager
@@ -136,10 +135,13 @@ def _is_of(error: Exception, path: Path) -> bool:
 
 
 def _temporary(path: Path, parent: Path, make: Callable[..., tuple[int, str] | str]) -> Path:
-    """A new file or folder in `parent`, by one of tempfile's functions, with the rights that the umask gives."""
+    """A new file or folder in `parent`, by one of tempfile's functions, with the rights that the umask gives.
+
+    It has no more of a long name than a file system takes beside its own letters.
+    """
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        made = make(prefix=f".{path.stem}.", suffix=path.suffix, dir=parent)
+        made = make(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=parent)
         if isinstance(made, str):
             os.chmod(made, 0o777 & ~_umask())
             return Path(made)

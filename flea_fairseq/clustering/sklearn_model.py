@@ -66,10 +66,10 @@ class _ItemType(_Passive):
         if not isinstance(self.name, str) or not ITEM_TYPE.fullmatch(self.name) or order not in ("<", ">", "|", "="):
             name = self.name if isinstance(self.name, str) else type(self.name)  # tuples in tuples have no end
             raise TypeError(f"arrays of {name!r} items are refused, only numbers are read")
-        return np.dtype(order + self.name)
+        return np.dtype(f"{order}{self.name}")
 
 
-def _reconstructor(passive: type[_Passive], *arguments: object) -> _Passive:
+def _reconstructor(passive: object, *arguments: object) -> _Passive:
     """Stands for copyreg's, by which pickle protocols 0 and 1 make objects."""
     return _made(passive)
 
@@ -158,6 +158,8 @@ def _decompressed(path: str | Path) -> bytes:
 class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be replaced one by one
     """Reads the pickle's plain values, makes passive objects of everything else, and takes in the arrays' bytes."""
 
+    stack: list[Any]
+
     def __init__(self, path: str | Path, content: bytes) -> None:
         self.path = path
         self.content = io.BytesIO(content)
@@ -216,7 +218,7 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
         items = self.pop_mark()
         self.append(_items(items))
 
-    dispatch: ClassVar = {
+    dispatch: ClassVar[dict[int, Any]] = {
         **{code: pickle._Unpickler.dispatch[code] for code in PLAIN_OPCODES},
         pickle.REDUCE[0]: make,
         pickle.NEWOBJ[0]: make,

@@ -56,6 +56,7 @@ setup(
         "test": [
             "pytest",  # runs the tests
             "pytest-xdist",  # on several cores
+            "coverage",  # which branches the tests take, over all processes
             "ruff",  # lint and format
             "transformers",  # a peer: HuBERT and wav2vec 2.0 as others wrote them
             "joblib",  # writes the k-means files of others, which we read

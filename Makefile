@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test fuzz test-cluster table1-debug bench mutants lint types pins audit sbom venv
+.PHONY: demo test coverage fuzz test-cluster table1-debug bench mutants lint types pins audit sbom venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -15,6 +15,13 @@ venv:
 # A file of tests stays on one core: -n makes that many at once. ARGS="-n 0 -k name" runs one alone.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/cluster -n $(CORES) --dist loadfile $(ARGS)
+
+# The same tests, and which branches of flea_fairseq they took, in all processes; fails below 90 %.
+coverage: venv
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest --ignore=tests/cluster -n $(CORES) --dist loadfile $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # Every reader of files from others under coverage-guided fuzzing; what fails lies in work/fuzz. ARGS="manifest units" chooses.
 SECONDS ?= 60

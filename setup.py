@@ -56,6 +56,7 @@ setup(
         "test": [
             "pytest",  # runs the tests
             "pytest-xdist",  # on several cores
+            "coverage",  # which branches the tests take, over all processes
             "ruff",  # lint and format
             "mypy",  # checks types
             "types-PyYAML",  # the types of yaml

@@ -3,7 +3,6 @@
 Steps are imported when their verb runs: torch and fairseq take seconds, and `flea --help` must not pay them.
 """
 
-import errno
 import logging
 import signal
 import sys
@@ -13,11 +12,11 @@ from pathlib import Path
 import click
 
 from flea_fairseq import __version__
+from flea_fairseq.data.files import explained
 from flea_fairseq.errors import FleaError
 from flea_fairseq.workflow.devices import take_gpus
 
 PATH = click.Path(path_type=Path)
-FULL = (errno.ENOSPC, errno.EDQUOT)
 PROTOCOLS = ["inner", "paper", "authors", "oracle"]
 
 
@@ -31,11 +30,10 @@ class Verbs(click.Group):
         except FleaError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(getattr(error, "status", 1))
-        except OSError as error:  # a full disk, a folder that may not be written
+        except OSError as error:  # a file that may not be read
             if error.errno is None or isinstance(error, BrokenPipeError):
                 raise
-            full = "; free some space, and start the same command again" if error.errno in FULL else ""
-            click.echo(f"error: {error.filename or 'writing a file'}: {error.strerror}{full}", err=True)
+            click.echo(f"error: {error.filename or 'standard output'}: {explained(error.errno)}", err=True)
             sys.exit(1)
 
 

@@ -1,5 +1,7 @@
 """The errors that a user can mend: the message names the file, the value and the remedy."""
 
+from pathlib import Path
+
 
 class FleaError(Exception):
     """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
@@ -27,3 +29,14 @@ class FetchError(FleaError):
 
 class ExperimentError(FleaError):
     """An experiment file or a step of it that cannot be run."""
+
+
+class WriteError(FleaError):
+    """A file that cannot be written: the disk is full, or its place is not one to write at."""
+
+    def __init__(self, path: str | Path, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = Path(path), problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: cannot be written: {self.problem}"

@@ -55,7 +55,8 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(tmp_path):
     command = [sys.executable, "-m", "flea_fairseq", "shard", "ssl.tsv", "shards", "--shards", "2"]
     limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (16, 16))
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited)
-    assert result.returncode == 1 and result.stderr == "error: shards/ssl_0_2.tsv: File too large\n"
+    told = "error: shards/ssl_0_2.tsv: cannot be written: File too large; let files be larger (ulimit -f)\n"
+    assert result.returncode == 1 and result.stderr == told
     assert not list((tmp_path / "shards").iterdir())
 
 

@@ -11,17 +11,17 @@ A seed gives the same bytes every time, on the same version of espeakng-loader.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
-import soundfile
 from espeak import SAMPLE_RATE, Espeak, Prosody
 from tqdm import tqdm
 
+from flea_fairseq.data.audio import write_audio
+from flea_fairseq.data.files import hidden_folder, write_text
 from flea_fairseq.data.prepare import run
 from flea_fairseq.errors import FleaError
 
@@ -114,9 +114,8 @@ def make_corpus(output: Path, sentences: int = 6, seed: int = 1, shares: bool = 
     if sentences < 1:
         raise FleaError(f"{sentences} sentences a voice and emotion, expected 1 or more")
     espeak = Espeak(seed)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        half_made = Path(temporary) / output.name
+    with hidden_folder(output) as temporary:
+        half_made = temporary / output.name
         turns = list(plan(emotion_counts(sentences, shares), seed))
         lengths, spans = {}, []
         for number, turn in enumerate(tqdm(turns, desc="speak", unit="utt", disable=None)):
@@ -126,7 +125,7 @@ def make_corpus(output: Path, sentences: int = 6, seed: int = 1, shares: bool = 
             if spoken.span:
                 spans.append(rttm_line(turn, spoken.span))
         write_evaluations(half_made, turns, lengths)
-        (half_made / "spans.rttm").write_text("".join(spans), encoding="utf-8", newline="\n")
+        write_text(half_made / "spans.rttm", "".join(spans))
         os.rename(half_made, output)
 
 
@@ -202,8 +201,7 @@ def voiced(samples: np.ndarray) -> np.ndarray:
 
 def write_wav(root: Path, turn: Turn, samples: np.ndarray) -> None:
     path = root / f"Session{turn.session}/sentences/wav/{turn.dialog}/{turn.id}.wav"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.clip(samples, -1, 1), SAMPLE_RATE, subtype="PCM_16")
+    write_audio(path, np.clip(samples, -1, 1))
 
 
 def rttm_line(turn: Turn, span: tuple[int, int]) -> str:
@@ -221,8 +219,7 @@ def write_evaluations(root: Path, turns: list[Turn], lengths: dict[str, int]) ->
             lines += [*evaluation(turn, number, at, end), ""]
             at = end
         path = root / f"Session{members[0].session}/dialog/EmoEvaluation/{dialog}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+        write_text(path, "\n".join(lines) + "\n")
 
 
 def evaluation(turn: Turn, number: int, start: float, end: float) -> list[str]:

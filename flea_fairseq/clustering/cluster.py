@@ -12,6 +12,7 @@ from flea_fairseq.clustering.kmeans import read_kmeans, write_kmeans
 from flea_fairseq.clustering.label import check_model, write_label_set
 from flea_fairseq.clustering.label_set import LabelSet
 from flea_fairseq.clustering.recordings import Recording, read_recordings
+from flea_fairseq.data.files import replacing_files
 from flea_fairseq.errors import ExperimentError
 
 TOGETHER = 4096  # frames assigned at once: 12 MiB of a layer of 768 dimensions
@@ -150,9 +151,11 @@ def _write(
     written = []
     for units in sets:
         folder = folders[units.layer]
-        if models:
-            write_kmeans(folder / f"{units.name}.npz", units.model)
-        for manifest, recordings in splits.items():
-            rows = (units.units[recording] for recording in recordings)
-            written.append(write_label_set(folder, manifest.stem, units.name, units.model.clusters, rows))
+        with replacing_files(folder, last=tuple(f"{manifest.stem}.{units.name}" for manifest in splits)) as temporary:
+            if models:
+                write_kmeans(temporary / f"{units.name}.npz", units.model)
+            for manifest, recordings in splits.items():
+                rows = (units.units[recording] for recording in recordings)
+                path = write_label_set(temporary, manifest.stem, units.name, units.model.clusters, rows)
+                written.append(folder / path.name)
     return written

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from flea_fairseq.data.files import replacing, write_text
+from flea_fairseq.data.files import replacing_files, write_text
 from flea_fairseq.data.manifest import read_lines
 from flea_fairseq.errors import FormatError
 
@@ -71,14 +71,14 @@ def writing_features(
     one that is missing. Raises ValueError for an utterance of another shape, or another number of them.
     """
     path = _path(folder, split, shard, shards)
-    with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
+    with replacing_files(folder, last=(path.name,)) as temporary:
+        with open(temporary / path.name, "wb") as file:
             writer = _ArrayWriter(file, lengths)
             yield writer.write
             writer.finish()
-        path.unlink(missing_ok=True)  # an older one must not stand beside the new lengths
-        write_text(path.with_suffix(".len"), "".join(f"{length}\n" for length in lengths))
-        write_text(path.with_suffix(".json"), json.dumps({"source": source.name, "layer": source.layer}) + "\n")
+        facts = {"source": source.name, "layer": source.layer}
+        write_text(temporary / f"{path.stem}.len", "".join(f"{length}\n" for length in lengths))
+        write_text(temporary / f"{path.stem}.json", json.dumps(facts) + "\n")
 
 
 def read_features(folder: str | Path, split: str, shards: int = 1) -> Features:

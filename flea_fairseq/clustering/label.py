@@ -9,7 +9,7 @@ from tqdm import tqdm
 from flea_fairseq.clustering.features import Source, read_features
 from flea_fairseq.clustering.kmeans import KMeansModel, read_kmeans
 from flea_fairseq.data.audio import frame_count
-from flea_fairseq.data.files import write_checksum
+from flea_fairseq.data.files import replacing_files, write_checksum
 from flea_fairseq.data.manifest import read_manifest, read_units, write_dictionary, write_units
 from flea_fairseq.errors import FormatError
 
@@ -34,11 +34,12 @@ def label(
 
 def write_label_set(folder: Path, split: str, extension: str, clusters: int, units: Iterable[np.ndarray]) -> Path:
     """Write each utterance's units, (T,), to `{folder}/{split}.{extension}` (returned), and their dictionary."""
-    write_dictionary(Path(folder) / f"dict.{extension}.txt", map(str, range(clusters)))
-    path = Path(folder) / f"{split}.{extension}"
-    write_units(path, units)
-    write_checksum(path)
-    return path
+    name = f"{split}.{extension}"
+    with replacing_files(folder, last=(name,)) as temporary:
+        write_dictionary(temporary / f"dict.{extension}.txt", map(str, range(clusters)))
+        write_units(temporary / name, units)
+        write_checksum(temporary / name)
+    return Path(folder) / name
 
 
 def check_units(path: Path, manifest: Path, clusters: int) -> list[np.ndarray]:

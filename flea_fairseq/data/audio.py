@@ -1,5 +1,6 @@
 """Any audio file that libsndfile reads -> 16 kHz mono float32, or an AudioError that says what is wrong with it."""
 
+import io
 import os
 import struct
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from flea_fairseq.data.files import write_bytes
 from flea_fairseq.errors import AudioError
 
 SAMPLE_RATE = 16000
@@ -30,6 +32,16 @@ class AudioInfo:
 def frame_count(samples: int) -> int:
     """Frames that HuBERT's CNN makes of 16 kHz samples (50 a second); 0 if there are too few for one."""
     return max(0, (samples - FRAME_SAMPLES) // HOP_SAMPLES + 1)
+
+
+def write_audio(path: str | Path, samples: np.ndarray) -> None:
+    """Write (samples,) int16, or floats up to 1, as 16 kHz, mono, 16 bit, in the format of the name's suffix.
+
+    It is encoded in memory: on a full disk libsndfile loses the end of a FLAC file, and says nothing.
+    """
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples, SAMPLE_RATE, subtype="PCM_16", format=Path(path).suffix[1:])
+    write_bytes(path, encoded.getvalue())
 
 
 def read_audio(path: str | Path) -> np.ndarray:

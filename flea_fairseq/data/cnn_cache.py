@@ -5,10 +5,10 @@ import logging
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from flea_fairseq.data.files import replacing
+from flea_fairseq.data.files import write_bytes
 
 logger = logging.getLogger(__name__)
 NAME, CHECKSUM = "frames", "sha256"
@@ -16,8 +16,7 @@ NAME, CHECKSUM = "frames", "sha256"
 
 def write_frames(path: Path, frames: Tensor) -> None:
     """Write frames (T, C) and their checksum, whole or not at all: several processes may write the same at once."""
-    with replacing(path) as temporary:
-        save_file({NAME: frames}, temporary, metadata={CHECKSUM: _checksum(frames)})
+    write_bytes(path, save({NAME: frames}, metadata={CHECKSUM: _checksum(frames)}))
 
 
 def read_frames(path: Path) -> Tensor:

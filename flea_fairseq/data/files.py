@@ -1,38 +1,150 @@
-"""Writing files so that a reader never sees half of one; reading small ones."""
+"""Writing files so that a reader never sees half of one, nor a full disk as success; reading small ones."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flea_fairseq.errors import ExperimentError, FormatError
+from flea_fairseq.errors import ExperimentError, FleaError, FormatError, WriteError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REMEDIES = {
+    **dict.fromkeys(FULL, "free some space, and start the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name another place, or let this one be writable"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file has the name of its folder; name another"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTEMPTY), "a folder has this name; name another, or remove it"),
+    errno.EFBIG: "let files be larger (ulimit -f)",
+}
+PROBE = 1 << 16  # bytes that a disk must take to count as not full
+
+
+def explained(number: int) -> str:
+    """An errno in words, with what to do."""
+    return "; ".join([os.strerror(number), *([REMEDIES[number]] if number in REMEDIES else [])])
+
+
+def check_room(folder: str | Path) -> None:
+    """Raise WriteError for a folder whose disk is full: programs tell it in many words, so the disk is asked."""
+    if number := _full(folder):
+        raise WriteError(folder, explained(number))
+
+
+def _full(folder: str | Path) -> int | None:
+    """The errno with which a disk refuses a little file for want of room, or None."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE))
+    except OSError as error:
+        return error.errno if error.errno in FULL else None
+    return None
+
+
+@contextmanager
+def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
+    """Raise WriteError, which names `path`, where it, or `temporary` that is to become it, cannot be written within.
+
+    Libraries tell a full disk in words of their own, torch as a RuntimeError: of those the disk itself is asked.
+    """
+    try:
+        yield
+    except (FleaError, BrokenPipeError):
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None:
+            number = _full(Path(path).parent)
+        if number is None or not _is_of(error, temporary or Path(path)):
+            raise
+        raise WriteError(path, explained(number)) from error
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
-    The temporary name keeps the suffix, because numpy and soundfile choose a format by it.
+    The temporary name keeps the suffix, because numpy chooses a format by it. Write it with Python's own files:
+    libsndfile's can lose their end on a full disk, and say nothing. Raises WriteError.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
+    temporary = _temporary(path, path.parent, tempfile.mkstemp)
     try:
-        yield Path(name)
-        os.replace(name, path)
-    except OSError as error:
-        if error.filename in (None, name):  # a full disk's error has none
-            error.filename = str(path)
-        raise
+        with writing(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_files(folder: str | Path, last: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Give a temporary folder; what is in it at the end moves to `folder`, all of it or, on failure, nothing.
+
+    last: ends of names; such a file tells a reader that the others are whole, so an older one goes before they come,
+    and the new one comes after them. Raises WriteError.
+    """
+    folder = Path(folder)
+    with hidden_folder(folder, inside=True) as temporary:
+        yield temporary
+        names = [path.relative_to(temporary) for path in sorted(temporary.rglob("*")) if path.is_file()]
+        names.sort(key=lambda name: next((i for i, end in enumerate(last, 1) if name.name.endswith(end)), 0))
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if (folder / name).is_dir():
+                raise WriteError(folder / name, explained(errno.EISDIR))
+        for name in reversed(names):
+            if name.name.endswith(last):
+                (folder / name).unlink(missing_ok=True)
+        for name in names:
+            os.replace(temporary / name, folder / name)
+
+
+@contextmanager
+def hidden_folder(path: str | Path, inside: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `path`, or in it, which is removed at the end.
+
+    Raises WriteError for what cannot be written there, under the name of `path`.
+    """
+    path = Path(path)
+    temporary = _temporary(path, path if inside else path.parent, tempfile.mkdtemp)
+    try:
+        with writing(path, temporary):
+            yield temporary
+    except WriteError as error:
+        if temporary not in error.path.parents:
+            raise
+        name = error.path.relative_to(temporary) if inside else ""
+        raise WriteError(path / name, error.problem) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_of(error: Exception, path: Path) -> bool:
+    """Whether an error is of a file, or of one in it, and not of another, that was to be read."""
+    names = [name for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name]
+    return not names or any(path in (Path(str(name)), *Path(str(name)).parents) for name in names)
+
+
+def _temporary(path: Path, parent: Path, make: Callable[..., tuple[int, str] | str]) -> Path:
+    """A new file or folder in `parent`, by one of tempfile's functions, with the rights that the umask gives."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        made = make(prefix=f".{path.stem}.", suffix=path.suffix, dir=parent)
+        if isinstance(made, str):
+            os.chmod(made, 0o777 & ~_umask())
+            return Path(made)
+        handle, name = made
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())
+        return Path(name)
+    except OSError as error:
+        raise WriteError(path, explained(error.errno or 0)) from error
 
 
 @contextmanager
@@ -42,8 +154,10 @@ def holding(path: str | Path, busy: str) -> Iterator[int]:
     The system lets go of it when the last process that holds it ends, however that happens: there is no stale lock.
     Raises ExperimentError, with `busy` as its text, while another holds it.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    with writing(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115 -- closed below
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -53,8 +167,13 @@ def holding(path: str | Path, busy: str) -> Iterator[int]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
 
 
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flea_fairseq.data.corpus import Corpus, read_corpus
 from flea_fairseq.data.corpus_notes import identical_audio, notes, one_class_speakers
-from flea_fairseq.data.files import read_json, write_text
+from flea_fairseq.data.files import read_json, replacing_files, write_text
 from flea_fairseq.data.manifest import Manifest, read_manifest, write_dictionary, write_labels, write_manifest
 from flea_fairseq.data.protocols import SPLITS, Fold, some, split
 from flea_fairseq.errors import CorpusError
@@ -26,8 +26,9 @@ def folds(
     """Split a corpus.tsv by a protocol, write each fold to `output/<fold>/`, and return the folds' names.
 
     `n_folds` and `seed` matter only for a corpus without sessions; `replace` removes the folds of another split.
-    `output/index.json`, written last, lists the names. Speakers of a single class, and files that are there twice, are
-    printed; the same audio on two sides of a fold is refused. Raises CorpusError, FormatError.
+    `output/index.json`, written last, lists the names; a folder that has a fold.json is whole. Speakers of a single
+    class, and files that are there twice, are printed; the same audio on two sides of a fold is refused. Raises
+    CorpusError, FormatError; WriteError, with the folds as they were.
     """
     table = read_corpus(corpus)
     identical = identical_audio(table)
@@ -35,12 +36,14 @@ def folds(
         print(f"note: {note}")
     made = split(table, protocol, n_folds, seed, transductive, identical)
     names = [fold.name for fold in made]
-    if replace:
-        _remove_others(Path(output), names)
-    _refuse_strangers(Path(output), set(names))
-    for fold in made:
-        _write(Path(output) / fold.name, table, fold)
-    write_text(Path(output) / "index.json", json.dumps(names) + "\n")
+    if not replace:
+        _refuse_strangers(Path(output), set(names))
+    with replacing_files(output, last=("fold.json", "index.json")) as temporary:
+        for fold in made:
+            _write(temporary / fold.name, table, fold)
+        write_text(temporary / "index.json", json.dumps(names) + "\n")
+        if replace:
+            _remove_others(Path(output), names)
     return names
 
 
@@ -59,8 +62,7 @@ def _refuse_strangers(output: Path, names: set[str]) -> None:
 
 
 def _write(folder: Path, corpus: Corpus, fold: Fold) -> None:
-    """Write a fold's files; fold.json goes first and comes last, so a folder that has one is whole."""
-    (folder / "fold.json").unlink(missing_ok=True)
+    """Write a fold's files."""
     for name in SPLITS:
         members = getattr(fold, name)
         paths, frames = tuple(u.path for u in members), tuple(u.frames for u in members)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from flea_fairseq.data.audio import FRAME_SAMPLES, SAMPLE_RATE, decode, frame_count, read_audio
+from flea_fairseq.data.audio import FRAME_SAMPLES, SAMPLE_RATE, decode, frame_count, read_audio, write_audio
 from flea_fairseq.data.corpus import Corpus, Utterance, utterance_problem, write_corpus
-from flea_fairseq.data.files import replacing
 from flea_fairseq.data.manifest import name_problem, utterance_id
 from flea_fairseq.errors import AudioError, CorpusError, FleaError
 
@@ -174,8 +172,7 @@ def _converted(root: Path, usable: Sequence[Inspection], folder: Path) -> Corpus
     for item in tqdm(usable, desc="convert", unit="file", disable=None):
         samples = read_audio(root / item.entry.path)
         name = f"{item.entry.id}.flac"
-        with replacing(folder / name) as temporary:
-            soundfile.write(temporary, _to_16_bit(samples), SAMPLE_RATE, subtype="PCM_16")
+        write_audio(folder / name, _to_16_bit(samples))
         utterances.append(_utterance(item.entry, name, len(samples)))
     return Corpus(folder, tuple(utterances))
 

@@ -1,13 +1,12 @@
 """`flea shard`: a manifest as several, each with as much audio, so that as many jobs end at the same time."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from flea_fairseq.data.files import replacing
+from flea_fairseq.data.files import replacing_files
 from flea_fairseq.data.manifest import manifest_rows
 from flea_fairseq.errors import ExperimentError
 
@@ -25,10 +24,9 @@ def shard(manifest: Path, output: Path, shards: int) -> list[Path]:
     bounds = shard_bounds(samples, shards)
     root, rows = manifest_rows(manifest)
     paths = shard_paths(manifest, output, shards)
-    with ExitStack() as stack:  # all appear, or none
+    with replacing_files(output) as temporary:
         for path, start, end in zip(paths, bounds, bounds[1:]):
-            temporary = stack.enter_context(replacing(path))
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            with open(temporary / path.name, "w", encoding="utf-8", newline="\n") as file:
                 file.write(f"{root}\n")
                 file.writelines(f"{name}\t{length}\n" for name, length in islice(rows, int(end - start)))
     return paths

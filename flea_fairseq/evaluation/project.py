@@ -4,7 +4,6 @@ What the eye sees in t-SNE depends on its settings; the two numbers are taken be
 """
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from flea_fairseq.clustering.extract import extract
 from flea_fairseq.clustering.features import read_features
 from flea_fairseq.data.audio import frame_count
-from flea_fairseq.data.files import write_text
+from flea_fairseq.data.files import hidden_folder, write_text
 from flea_fairseq.data.manifest import read_dictionary, utterance_id
 from flea_fairseq.errors import CorpusError
 from flea_fairseq.evaluation.splits import read_split
@@ -48,7 +47,7 @@ def project(
     emotions = np.array(labels)[owners]
     sides = {}
     for side, checkpoint in (("before", before), ("after", after)):
-        embedded = embed(manifest, Path(checkpoint), layer, rows, output.parent)
+        embedded = embed(manifest, Path(checkpoint), layer, rows, output)
         sides[side] = {
             "points": flat(embedded, seed).astype(float).round(3).tolist(),
             "knn": round(nearest_accuracy(embedded, emotions, owners), 6),
@@ -90,11 +89,10 @@ def spread(total: int, room: np.ndarray) -> np.ndarray:
     return given
 
 
-def embed(manifest: Path, checkpoint: Path, layer: int, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """The frames at `rows` of a split: (R, D). `folder` holds those of the whole split for as long as it takes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".project.", dir=folder) as temporary:
-        [features] = extract(manifest, Path(temporary), checkpoint, [layer])
+def embed(manifest: Path, checkpoint: Path, layer: int, rows: np.ndarray, output: Path) -> np.ndarray:
+    """The frames at `rows` of a split: (R, D). Those of the whole split lie beside `output` for as long as it takes."""
+    with hidden_folder(output) as temporary:
+        [features] = extract(manifest, temporary, checkpoint, [layer])
         return read_features(features, manifest.stem).frames(rows)
 
 

@@ -1,6 +1,5 @@
 """`flea export`: a trained classifier for other tools, each export checked against the model on sound."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from flea_fairseq.data.audio import SAMPLE_RATE, read_audio
+from flea_fairseq.data.files import hidden_folder
 from flea_fairseq.errors import CheckpointError, ExperimentError
 from flea_fairseq.models.checkpoints import load_classifier
 from flea_fairseq.models.device import best_device
@@ -37,17 +37,13 @@ def export(checkpoint: Path, target: str, output: Path, audio: Path | None = Non
     model = load_classifier(checkpoint).to(best_device()).float()
     waveform = read_audio(audio) if audio else generated_sound()
     write = _writer(target)
-    temporary = output.with_name(f".{output.name}.unchecked{output.suffix}")
-    _remove(temporary)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        exported = write(model, checkpoint, temporary)
+    with hidden_folder(output) as folder:
+        unchecked = folder / output.name
+        exported = write(model, checkpoint, unchecked)
         furthest = max(float(np.abs(exported.run(part) - exported.reference(part)).max()) for part in _parts(waveform))
         if not furthest <= TOLERANCE:
             raise CheckpointError(f"{output}: gives values {furthest:.1e} away from {checkpoint}; nothing is written")
-        temporary.replace(output)
-    finally:
-        _remove(temporary)
+        unchecked.replace(output)
     heard = f"{audio}" if audio else "generated sound (give --audio for a recording)"
     return f"{output}: at most {furthest:.1e} away from {checkpoint}, on {heard}"
 
@@ -83,9 +79,3 @@ def _writer(target: str) -> Callable[[FleaClassifier, Path, Path], Exported]:
 def _parts(waveform: np.ndarray) -> list[np.ndarray]:
     cut = [waveform[: int(seconds * SAMPLE_RATE)] for seconds in LENGTHS if seconds * SAMPLE_RATE < len(waveform)]
     return [*cut, waveform]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)

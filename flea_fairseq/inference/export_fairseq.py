@@ -36,7 +36,8 @@ def write_fairseq(model: FleaClassifier, checkpoint: Path, output: Path) -> Expo
         "task_state": {"dictionaries": []}, "optimizer_history": [HISTORY], "extra_state": {},
         FACTS: facts(model, checkpoint),
     }  # fmt: skip
-    torch.save(content, output)
+    with open(output, "wb") as file:
+        torch.save(content, file)
     (loaded,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(output)])
     loaded.eval()
 

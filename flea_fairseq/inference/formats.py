@@ -12,6 +12,7 @@ import numpy as np
 from praatio.data_classes.interval_tier import IntervalTier
 from praatio.data_classes.textgrid import Textgrid
 
+from flea_fairseq.data.files import hidden_folder
 from flea_fairseq.data.spans import EMOTIONS, Span, merged, one_line, rttm_line
 from flea_fairseq.inference.recognizer import FRAME_SECONDS, Prediction
 
@@ -85,8 +86,8 @@ def to_textgrid(prediction: Prediction) -> str:
     entries = [(span.start, min(span.end, end), one_line(span.emotion)) for span in spans(prediction)]
     grid = Textgrid(0, end)
     grid.addTier(IntervalTier(EMOTIONS, [entry for entry in entries if entry[1] > entry[0]], 0, end))
-    with tempfile.TemporaryDirectory() as folder:  # praatio writes files only
-        path = Path(folder) / "one.TextGrid"
+    with hidden_folder(Path(tempfile.gettempdir()) / "flea.TextGrid") as folder:  # praatio writes files only
+        path = folder / "one.TextGrid"
         grid.save(str(path), format="long_textgrid", includeBlankSpaces=True)
         return path.read_text(encoding="utf-8")
 

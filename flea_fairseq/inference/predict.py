@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from flea_fairseq.data.files import write_text
+from flea_fairseq.data.files import hidden_folder, write_text
 from flea_fairseq.errors import AudioError, ExperimentError
 from flea_fairseq.inference.formats import FORMATS, Format, to_json
 from flea_fairseq.inference.recognizer import EmotionRecognizer, Prediction
@@ -79,7 +79,7 @@ def find_recordings(audio: Sequence[str]) -> list[Recording]:
                 raise AudioError(f"{path}: no such file or folder")
             found.append(Recording(path, path.stem))
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        inside = sorted(p for p in path.rglob("[!.]*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not inside:
             raise AudioError(f"{path}: no audio file in this folder ({', '.join(sorted(SUFFIXES))})")
         found += [Recording(p, p.relative_to(path).with_suffix("").as_posix()) for p in inside]
@@ -98,8 +98,8 @@ def _recordings(audio: Sequence[str]):
     if STDIN not in audio:
         yield files
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stdin"
+    with hidden_folder(Path(tempfile.gettempdir()) / "flea.stdin") as folder:
+        path = folder / "stdin"
         with open(path, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield [*files, Recording(path, "stdin")]

@@ -1,5 +1,6 @@
 """A picture of a prediction: waveform, spectrogram, attention and the emotion of each frame, over time."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flea_fairseq.data.audio import SAMPLE_RATE
-from flea_fairseq.data.files import replacing
+from flea_fairseq.data.files import write_bytes
 from flea_fairseq.data.spans import one_line
 from flea_fairseq.drawing import ACCENT, COLOURS, binned
 from flea_fairseq.inference.recognizer import FRAME_SECONDS, Prediction
@@ -45,8 +46,9 @@ class Picture:
 def draw_timeline(prediction: Prediction, path: Path) -> None:
     """Write the picture as a PNG."""
     figure = timeline_figure(prediction)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=DPI, metadata={"Software": None})
+    write_bytes(path, image.getvalue())
 
 
 def render_timeline(prediction: Prediction) -> Picture:

@@ -207,8 +207,8 @@ def write_model(source: Path, output: Path, facts: dict[str, typing.Any]) -> Non
     content = load_tensors(source)
     kept = {key: content[key] for key in ("args", "cfg", "model", "task_state") if key in content}
     kept[FACTS] = {**content.get(FACTS, {}), **facts}
-    with replacing(output) as temporary:
-        torch.save({**kept, "optimizer_history": [], "extra_state": {}}, temporary)
+    with replacing(output) as temporary, open(temporary, "wb") as file:
+        torch.save({**kept, "optimizer_history": [], "extra_state": {}}, file)
 
 
 def _split_encoder(state: State) -> tuple[State, State]:

@@ -44,7 +44,7 @@ def fetch(name: str, folder: Path | None = None, url: str | None = None, sha256:
                 part.replace(path)
                 _state_file(part).unlink(missing_ok=True)
     except OSError as error:
-        raise FetchError(f"{name}: {path} cannot be written or read ({error.strerror or error})") from None
+        raise FetchError(f"{name}: {path} cannot be written or read ({files.explained(error.errno or 0)})") from None
     return path
 
 

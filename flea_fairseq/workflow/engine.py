@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flea_fairseq.data.files import write_text
+from flea_fairseq.data.files import check_room, write_text
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.workflow.devices import FOLDER, NUMBERS
 from flea_fairseq.workflow.progress import follow
@@ -85,7 +85,7 @@ def snakemake(
 ) -> str:
     """Run Snakemake to a target, as a progress bar over steps, and return what it printed.
 
-    Raises ExperimentError for a failed step.
+    Raises ExperimentError for a failed step, WriteError where the disk is full.
     """
     write_text(output / "graph.json", json.dumps(graph, indent=1) + "\n")
     triggers = ["--rerun-triggers", "mtime", "params", "input"]
@@ -106,6 +106,7 @@ def snakemake(
             stop(process, output, cluster="--profile" in options)
             raise
     if process.returncode != 0:
+        check_room(output)
         raise ExperimentError(failure(lines, output))
     return "".join(lines)
 

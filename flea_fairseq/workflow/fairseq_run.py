@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from flea_fairseq.data.files import check_room, writing
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.evaluation.curves import json_part
 
@@ -26,7 +27,7 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
 
     values: the config under dotted keys, which tells the number of updates; lock: the descriptor of the run's lock,
     which fairseq holds as long as it lives, should this process be killed.
-    Raises ExperimentError with fairseq's own reason.
+    Raises ExperimentError with fairseq's own reason, WriteError where the disk is full.
     """
     log = run_dir / "train.log"
     with subprocess.Popen(
@@ -34,13 +35,14 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
         preexec_fn=_end_with_parent,
     ) as process:  # fmt: skip
         try:
-            with open(log, "a", encoding="utf-8") as file:
+            with writing(log), open(log, "a", encoding="utf-8") as file:
                 begin = file.tell()
                 _follow(_copy(process.stdout, file), run_dir, values)
         except BaseException:
             process.terminate()
             raise
     if process.returncode != 0:
+        check_room(run_dir)
         raise ExperimentError(f"{log}: fairseq ended with status {process.returncode}: {_reason(log, begin)}")
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from flea_fairseq.data.files import writing
+
 TAIL = 400  # bytes of a log that hold its last progress line
 
 
@@ -74,8 +76,10 @@ def follow(stream: Iterable[str], log: Path, folder: Path) -> list[str]:
     graph, lines = Graph(), []
     terminal = sys.stderr.isatty()
     finished = ""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with writing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
     with (
+        writing(log),
         open(log, "w", encoding="utf-8") as copy,
         tqdm(unit="step", disable=not terminal, bar_format="{n_fmt}/{total_fmt} steps [{elapsed}] {desc}") as bar,
         refreshing(bar, graph, folder),

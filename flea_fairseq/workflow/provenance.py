@@ -59,7 +59,7 @@ def model_facts(data: Path, seed: int) -> dict[str, Any]:
     data: the fold's folder, whose fold.json, if `flea folds` made it, names protocol and split.
     """
     facts = {"sample_rate": SAMPLE_RATE, "seed": seed, "versions": versions(), "revision": revision()}
-    manifests = sorted(data.glob("*.tsv"))
+    manifests = sorted(data.glob("[!.]*.tsv"))
     corpus = {"corpus": read_manifest(manifests[0]).root.name} if manifests else {}
     split = {}
     if (data / "fold.json").is_file():

@@ -63,7 +63,7 @@ def train(
     overrides = [*([f"+system={system}"] if system else []), *settings]
     overrides += [override("task.data", data.resolve()), override("checkpoint.save_dir", run_dir.resolve())]
     files = [config_dir / f"{config}.yaml", *([config_dir / "system" / f"{system}.yaml"] if system else [])]
-    files += [path for pattern in ("*.tsv", "*.emo", "dict.*.txt") for path in sorted(data.glob(pattern))]
+    files += [path for pattern in ("[!.]*.tsv", "[!.]*.emo", "dict.*.txt") for path in sorted(data.glob(pattern))]
     if labels is not None:
         overrides += [override("task.label_dir", labels.resolve()), override("task.labels", list(label_sets))]
         files += [labels / name for of in label_sets for name in (f"dict.{of}.txt", f"ssl.{of}")]
@@ -99,7 +99,10 @@ def _train_to_end(
     while True:
         to_train = None if deadline is None else max(1.0, deadline - time.monotonic())
         limits = time_limits(_progress(run_dir), values, to_train)
-        run_fairseq([*command, *(override(key, value) for key, value in limits.items())], run_dir, values, lock)
+        try:
+            run_fairseq([*command, *(override(key, value) for key, value in limits.items())], run_dir, values, lock)
+        finally:
+            _remove(run_dir, "*.pt.tmp")  # what fairseq was writing
         progress = _progress(run_dir)
         if progress is None:
             raise ExperimentError(
@@ -205,5 +208,9 @@ def _progress(run_dir: Path) -> Progress | None:
 
 
 def _remove_checkpoints(run_dir: Path) -> None:
-    for path in [*run_dir.glob("checkpoint*.pt"), *run_dir.glob("crash.pt")]:
+    _remove(run_dir, "checkpoint*.pt", "crash.pt", "*.pt.tmp")
+
+
+def _remove(run_dir: Path, *patterns: str) -> None:
+    for path in [path for pattern in patterns for path in run_dir.glob(pattern)]:
         path.unlink()

@@ -9,7 +9,7 @@ from fairseq.data.audio.hubert_dataset import load_audio
 from flea_fairseq.data.corpus import Corpus, Utterance, read_corpus, write_corpus
 from flea_fairseq.data.folds import check_fold, fold_hash, folds
 from flea_fairseq.data.protocols import split
-from flea_fairseq.errors import CorpusError, FormatError
+from flea_fairseq.errors import CorpusError, FormatError, WriteError
 
 SPEAKERS = {"s1": ("ann", "bob"), "s2": ("cid", "dot"), "s3": ("eve", "fay")}
 
@@ -118,13 +118,14 @@ def test_folds_of_another_split_are_replaced_when_asked(corpus, tmp_path):
     assert sorted(path.name for path in (tmp_path / "folds").iterdir() if path.is_dir()) == sorted(["mine", *made])
 
 
-def test_a_fold_that_was_cut_short_has_no_fold_json(corpus, tmp_path):
+def test_folds_that_cannot_be_written_are_left_as_they_were(corpus, tmp_path):
     folds(corpus, tmp_path / "folds")
     (tmp_path / "folds/s1/valid.tsv").unlink()
     (tmp_path / "folds/s1/valid.tsv").mkdir()  # so that writing fails there
-    with pytest.raises(OSError):
-        folds(corpus, tmp_path / "folds")
-    assert not (tmp_path / "folds/s1/fold.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").rglob("*") if path.is_file()}
+    with pytest.raises(WriteError, match="s1/valid.tsv: cannot be written: Is a directory; a folder has this name"):
+        folds(corpus, tmp_path / "folds", protocol="oracle")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").rglob("*") if path.is_file()} == before
 
 
 def test_fairseq_reads_a_fold(corpus, tmp_path):

@@ -140,6 +140,8 @@ def test_a_model_or_features_without_a_known_source_are_taken(folder):
 def test_a_missing_shard_stops_the_labels(folder):
     (folder / "ssl_1_2.npy").unlink()
     assert "shard 1 of 2 is missing" in refused(folder)
+    with pytest.raises(FormatError, match="shard 0 of 1 is missing"):  # one shard, unless said
+        label(folder, "ssl", folder / "ssl.tsv", folder / "kmeans.npz", folder / "units")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,29 @@
 """The errors that a user can mend: the message names the file, the value and the remedy."""
 
+import re
 from pathlib import Path
+
+START, END = 1000, 500  # characters of a message that are shown where it is longer
+
+
+def plain(message: str) -> str:
+    """A message as one printable line of bounded length, whatever a file put into it.
+
+    Line ends become blanks, other control characters escapes (they could drive the terminal), and a long message loses
+    its middle: the file stands at its start, the remedy at its end.
+    """
+    if len(message) > 4 * START:  # before the work on every character
+        message = f"{message[: 2 * START]} ... {message[-2 * START :]}"
+    message = re.sub(r"\s*[\r\n]+\s*", " ", message)
+    message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    return message if len(message) <= START + END else f"{message[:START]} ... {message[-END:]}"
 
 
 class FleaError(Exception):
     """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain(message))
 
 
 class AudioError(FleaError):

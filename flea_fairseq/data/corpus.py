@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flea_fairseq.data.files import write_text
 from flea_fairseq.data.manifest import (
+    LARGEST,
     check_root,
     name_problem,
     parse_frames,
@@ -97,13 +98,13 @@ def utterance_problem(utterance: Utterance) -> str | None:
         return f"path {utterance.path!r} {problem}"
     if utterance.id != utterance_id(utterance.path):  # fairseq's manifests carry the path only
         return f"id {utterance.id!r}, expected its file's name without suffix, {utterance_id(utterance.path)!r}"
-    if utterance.frames <= 0:
-        return f"{utterance.frames} samples, expected a whole number above zero"
+    if not 0 < utterance.frames <= LARGEST:
+        return f"{utterance.frames} samples, expected a whole number above zero (10^12 at most)"
     for column in ("speaker", "emotion"):
         if problem := text_problem(getattr(utterance, column)):
             return f"{column} {getattr(utterance, column)!r} {problem}"
     if utterance.session and (problem := text_problem(utterance.session)):
         return f"session {utterance.session!r} {problem}"
-    if " " in utterance.emotion:
+    if len(utterance.emotion.split()) != 1:
         return f"emotion {utterance.emotion!r}, expected one word without spaces"
     return None

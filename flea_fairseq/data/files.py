@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ REMEDIES = {
     **dict.fromkeys((errno.EISDIR, errno.ENOTEMPTY), "a folder has this name; name another, or remove it"),
     errno.EFBIG: "let files be larger (ulimit -f)",
 }
+SMALL = 64 << 20  # bytes of a text that is read whole
 PROBE = 1 << 16  # bytes that a disk must take to count as not full
 
 
@@ -176,16 +178,37 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def read_text(path: str | Path) -> str:
+    """A small UTF-8 text file. Raises OSError, and ValueError for one that is no text, no file, or not small."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):  # a device may never end, a pipe never begin
+            raise ValueError("not a file")
+        if status.st_size > SMALL:
+            raise ValueError(f"larger than {SMALL >> 20} MiB")
+        return file.read().decode("utf-8")
+
+
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
     """Read a JSON object that must hold some keys. Raises FormatError."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read as JSON ({error}); {remedy}") from None
-    missing = [key for key in keys if not isinstance(values, dict) or key not in values]
+    if not isinstance(values, dict):
+        raise FormatError(f"{path}: {type(values).__name__}, expected an object with {', '.join(keys)}; {remedy}")
+    missing = [key for key in keys if key not in values]
     if missing:
         raise FormatError(f"{path}: lacks {', '.join(missing)}; {remedy}")
     return values
+
+
+def parse_json(text: str) -> Any:
+    """JSON text as plain values. Raises ValueError, also where it is nested too deep or has a number of 4300 digits."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def sha256(path: str | Path) -> str:

@@ -1,6 +1,7 @@
 """fairseq's own text files (.tsv, .emo, .km, dict.*.txt): read, write, check."""
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from flea_fairseq.data.files import replacing, write_text
 from flea_fairseq.errors import AudioError, FormatError
 
 FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's Dictionary adds these by itself
+LARGEST = 10**12  # of a number in a file: two years of samples; sums of them fit 64 bits
+# What int() reads but fairseq's dictionaries do not have: other scripts' digits, 1_000, +1, 007.
+NO_UNITS = re.compile(r"[^0-9\s-]|(?<![0-9])0[0-9]|-0", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def read_units(path: str | Path) -> list[np.ndarray]:
     units = []
     for number, line in enumerate(read_lines(path), start=1):
         try:
+            if NO_UNITS.search(line):
+                raise ValueError
             row = np.array(line.split(), dtype=np.int64)
         except (ValueError, OverflowError):
             raise FormatError(f"{path}:{number}: {line[:40]!r} are not units, expected integers and spaces") from None
@@ -122,7 +128,7 @@ def read_dictionary(path: str | Path) -> list[str]:
     symbols = []
     for number, line in enumerate(read_lines(path), start=1):
         symbol, _, count = line.rpartition(" ")
-        if not symbol or not count.isdecimal():
+        if not symbol or whole_number(count) is None:
             raise FormatError(f"{path}:{number}: {line!r}, expected a symbol, one space and a count, as `happy 1`")
         symbols.append(symbol)
     return _checked_symbols(path, symbols)
@@ -142,14 +148,16 @@ def iterate_lines(path: str | Path) -> Iterator[str]:
     """The same, one by one."""
     empty = True
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            for line in file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.isascii() and (bad := re.search("[\ud800-\udfff]", line)):
+                    raise FormatError(f"{path}:{number}: {bad[0]!r} is no UTF-8; save the file as UTF-8 text")
                 yield line.removesuffix("\n")
                 empty = False
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file; run the step that writes it, or check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror})") from None
     if empty:
         raise FormatError(f"{path}: the file is empty; write it again")
 
@@ -170,8 +178,16 @@ def check_root(where: str | Path, root: Path) -> None:
 
 def parse_frames(where: str, text: str) -> int:
     """The number of 16 kHz samples in a column. Raises FormatError unless it is a whole number above zero."""
-    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
-        raise FormatError(f"{where}: {text!r} samples, expected a whole number above zero")
+    number = whole_number(text)
+    if not number:
+        raise FormatError(f"{where}: {text!r} samples, expected a whole number above zero (10^12 at most)")
+    return number
+
+
+def whole_number(text: str) -> int | None:
+    """The number that decimal digits make, 0 to LARGEST; None for any other text."""
+    if not re.fullmatch("[0-9]{1,13}", text) or int(text) > LARGEST:
+        return None
     return int(text)
 
 
@@ -192,6 +208,8 @@ def name_problem(name: str) -> str | None:
         return problem
     if name.startswith("/") or ".." in name.split("/"):  # pathlib keeps every part in memory for good
         return "leaves the corpus root; give the path relative to the root, without `..`"
+    if name.endswith(("/", "/.")) or name == ".":
+        return "is a folder's; give the path of a file"
     return None
 
 
@@ -204,8 +222,7 @@ def _checked(path: str | Path, manifest: Manifest) -> None:
     for number, (name, frames) in enumerate(zip(manifest.names, manifest.frames), start=2):
         if problem := name_problem(name):
             raise FormatError(f"{path}:{number}: name {name!r} {problem}")
-        if frames <= 0:
-            raise FormatError(f"{path}:{number}: {frames} samples, expected a whole number above zero")
+        parse_frames(f"{path}:{number}", str(frames))
     _refuse_twice(path, manifest.names)
 
 
@@ -232,8 +249,9 @@ def _checked_words(path: str | Path, words: Sequence[str]) -> list[str]:
 def _checked_units(where: str, row: np.ndarray) -> np.ndarray:
     if row.ndim != 1 or row.size == 0:
         raise FormatError(f"{where}: an utterance without units; leave out utterances shorter than 25 ms")
-    if not np.issubdtype(row.dtype, np.integer) or row.min() < 0:
-        raise FormatError(f"{where}: units must be integers, zero or above; found {row.min()}")
+    if not np.issubdtype(row.dtype, np.integer) or row.min() < 0 or row.max() > LARGEST:
+        found = row.max() if row.min() >= 0 else row.min()
+        raise FormatError(f"{where}: units must be integers, zero or above; found {found}")
     return row
 
 

@@ -21,6 +21,7 @@ from flea_fairseq.models.lean_layer import make_lean
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 Mask = Callable[[Tensor, Tensor | None], Tensor]
+MOST_CONV_LAYERS = 64
 BASE_CONV_LAYERS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 
 
@@ -32,17 +33,19 @@ def parse_conv_layers(text: str, source: str) -> ConvLayers:
 
     def read(node: ast.expr) -> list:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            return read(node.left) + read(node.right)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            times = ast.literal_eval(node.right)
-            if type(times) is not int or not 0 < times <= 64:
+            layers = read(node.left) + read(node.right)
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            layers, times = read(node.left), ast.literal_eval(node.right)
+            if type(times) is not int or not 0 < len(layers) * times <= MOST_CONV_LAYERS:
                 raise ValueError(times)
-            return read(node.left) * times
-        return [tuple(layer) for layer in ast.literal_eval(node)]
+            layers *= times
+        else:
+            layers = [tuple(layer) for layer in ast.literal_eval(node)]
+        return layers
 
     try:
-        layers = tuple(read(ast.parse(text.strip(), mode="eval").body))
-        if not layers or not all(len(layer) == 3 and all(type(v) is int and v > 0 for v in layer) for layer in layers):
+        layers = tuple(read(ast.parse(text.strip()[:10_000], mode="eval").body))
+        if not 0 < len(layers) <= MOST_CONV_LAYERS or not all(len(layer) == 3 and all(type(v) is int and v > 0 for v in layer) for layer in layers):
             raise ValueError(layers)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise CheckpointError(

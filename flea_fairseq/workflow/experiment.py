@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Dict, List, get_origin
 
-import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from flea_fairseq.data.files import read_text
+from flea_fairseq.data.plain_yaml import parse_yaml
 from flea_fairseq.data.protocols import PROTOCOLS
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.fetch import SOURCES
@@ -113,11 +114,13 @@ def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
 def _with_bases(path: Path, depth: int) -> dict[str, Any]:
     """A file's values over those of its `base`; paths are resolved against the file that names them."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ExperimentError(f"{path}: no such file; examples/demo/experiment.yaml is one to start from") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        values = parse_yaml(read_text(path))
+    except OSError as error:
+        raise ExperimentError(
+            f"{path}: no such file ({error.strerror}); examples/demo/experiment.yaml is one to start from"
+        ) from error
+    except ValueError as error:
+        raise ExperimentError(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ExperimentError(f"{path}: expected keys and values, found {type(values).__name__}")
     for *parents, name in [(name,) for name in FILES] + list(WEIGHTS):
@@ -165,9 +168,9 @@ def _change(values: dict[str, Any], change: str) -> None:
         if not isinstance(values, dict):
             raise ExperimentError(f"--set {change!r}: {parent} has no keys")
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ExperimentError(f"--set {change!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+        values[last] = parse_yaml(text)
+    except ValueError as error:
+        raise ExperimentError(f"--set {change!r}: the value is not YAML: {error}") from error
 
 
 def _check_numbers(experiment: Experiment, path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from flea_fairseq.data.files import read_text
+from flea_fairseq.data.plain_yaml import parse_yaml
 from flea_fairseq.errors import ExperimentError
 
 BASE_CONFIG = {  # what settings can be given for -> the base config that they change
@@ -67,10 +67,17 @@ def override(key: str, value: Any) -> str:
 
 def read_flat(path: Path) -> dict[str, Any]:
     """A config's values under dotted keys. Raises ExperimentError."""
+    return _flat(_read_config(path))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return _flat(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ExperimentError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
+        values = parse_yaml(read_text(path)) or {}
+        if not isinstance(values, dict):
+            raise ValueError(f"expected keys and values, found {type(values).__name__}")
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path}: cannot be read as a config ({error})") from None
+    return values
 
 
 def merged(config_dir: Path, config: str, system: str | None, changes: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +90,10 @@ def merged(config_dir: Path, config: str, system: str | None, changes: Sequence[
         values.update(read_flat(config_dir / f"{name}.yaml"))
     for change in changes:
         key, _, text = change.partition("=")
-        values[key] = yaml.safe_load(text)
+        try:
+            values[key] = parse_yaml(text)
+        except ValueError as error:
+            raise ExperimentError(f"{change!r}: the value is not YAML: {error}") from None
     for key, value in values.items():
         _check_evaluated(f"{config_dir / config}.yaml or a change to it: {key}", key, value)
     return values
@@ -104,7 +114,7 @@ def check_settings(settings: Any, config_dir: Path, path: Path) -> None:
         if group not in BASE_CONFIG:
             raise ExperimentError(f"{path}: settings.{group} is unknown; expected one of {', '.join(BASE_CONFIG)}")
         base = config_dir / f"{BASE_CONFIG[group]}.yaml"
-        known = yaml.safe_load(base.read_text(encoding="utf-8")) if base.is_file() else {}
+        known = _read_config(base) if base.is_file() else {}
         for key, value in part.items():
             _check_key(f"{path}: settings.{group}", key, value, known, base)
 
@@ -147,7 +157,7 @@ def _check_betas(where: str, value: Any) -> None:
     try:
         first, second = ast.literal_eval(value) if isinstance(value, str) else value
         float(first), float(second)
-    except (ValueError, TypeError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError):
         raise ExperimentError(f"{where} is {value!r}, expected two numbers such as [0.9, 0.98]") from None
 
 

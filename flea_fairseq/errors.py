@@ -22,8 +22,8 @@ def plain(message: str) -> str:
 class FleaError(Exception):
     """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(plain(message))
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class AudioError(FleaError):
@@ -58,4 +58,4 @@ class WriteError(FleaError):
         self.path, self.problem = Path(path), problem
 
     def __str__(self) -> str:
-        return f"{self.path}: cannot be written: {self.problem}"
+        return plain(f"{self.path}: cannot be written: {self.problem}")

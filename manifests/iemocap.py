@@ -17,8 +17,9 @@ EXPECTED = {
     "neu": 1708, "ang": 1103, "sad": 1084, "exc": 1041, "hap": 595,
     "Ses01": 1085, "Ses02": 1023, "Ses03": 1151, "Ses04": 1031, "Ses05": 1241,
 }  # fmt: skip
-TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(?P<id>\S+)\t(?P<code>\S+)\t\[.+\]\s*")
-ID = re.compile(r"(?P<dialog>(?P<session>Ses\d\d)[FM]_\w+)_(?P<speaker>[FM])\w+")
+# An id of bounded length, or one that almost fits could take for ever.
+TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(?P<id>\S{1,100})\t(?P<code>\S+)\t\[.+\]\s*", re.ASCII)
+ID = re.compile(r"(?P<dialog>(?P<session>Ses\d\d)[FM]_\w+)_(?P<speaker>[FM])\w+", re.ASCII)
 
 
 class Turn(NamedTuple):

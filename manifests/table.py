@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from flea_fairseq.data.manifest import read_lines, utterance_id
+from flea_fairseq.data.manifest import name_problem, read_lines, text_problem, utterance_id
 from flea_fairseq.data.prepare import Entry, prepare, run
 from flea_fairseq.errors import FormatError
 
@@ -84,6 +84,8 @@ def _row(where: str, header: list[str], columns: dict[str, int], row: list[str])
     for field, value in values.items():
         if not value:
             raise FormatError(f"{where}: {header[columns[field]]} is empty; fill it in, or remove the row")
+        if problem := (name_problem if field == "path" else text_problem)(value):
+            raise FormatError(f"{where}: {header[columns[field]]} {value!r} {problem}")
     return values
 
 

@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from flea_fairseq.data.files import replacing_files, write_text
-from flea_fairseq.data.manifest import read_lines
+from flea_fairseq.data.arrays import check_header
+from flea_fairseq.data.files import parse_json, read_text, replacing_files, write_text
+from flea_fairseq.data.manifest import read_lines, whole_number
 from flea_fairseq.errors import FormatError
 
 
@@ -23,6 +24,11 @@ class Source:
 
     def __str__(self) -> str:
         return self.name[:12] + (f", layer {self.layer}" if self.layer else "")
+
+
+def is_source(name: object, layer: object) -> bool:
+    """Whether a file's values make a Source."""
+    return isinstance(name, str) and (layer is None or (type(layer) is int and 0 < layer < 10_000))
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,8 @@ class _ArrayWriter:
 
 def _open_array(path: Path) -> np.ndarray:
     try:
+        with open(path, "rb") as file:
+            check_header(file, path.stat().st_size)
         array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, OSError) as error:
         raise FormatError(f"{path}: not a whole array of numbers ({error}); extract it again") from None
@@ -142,10 +150,12 @@ def _open_array(path: Path) -> np.ndarray:
 
 def _read_lengths(path: Path, rows: int) -> np.ndarray:
     lines = read_lines(path)
+    lengths = []
     for number, line in enumerate(lines, start=1):
-        if not (line.isascii() and line.isdecimal()) or int(line) == 0:
+        length = whole_number(line)
+        if not length:
             raise FormatError(f"{path}:{number}: {line[:40]!r} frames, expected a whole number above zero")
-    lengths = [int(line) for line in lines]
+        lengths.append(length)
     if sum(lengths) != rows:
         raise FormatError(
             f"{path}: {sum(lengths)} frames in all, but the .npy beside it holds {rows}; extract it again"
@@ -157,7 +167,9 @@ def _read_source(path: Path) -> Source | None:
     if not path.exists():  # fairseq's own tools write none
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Source(str(values["source"]), None if values["layer"] is None else int(values["layer"]))
-    except (ValueError, KeyError, TypeError) as error:
+        values = parse_json(read_text(path))
+        if not is_source(values["source"], values["layer"]):
+            raise ValueError(f"source {values['source']!r}, layer {values['layer']!r}")
+        return Source(values["source"], values["layer"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise FormatError(f"{path}: {error!r}, expected the features' source and layer; extract them again") from None

@@ -1,7 +1,6 @@
 """`flea kmeans`: fit k-means on feature files; the model file, and assigning frames with it."""
 
 import json
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +10,10 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from flea_fairseq.clustering.features import Features, Source, read_features
+from flea_fairseq.clustering.features import Features, Source, is_source, read_features
 from flea_fairseq.clustering.sklearn_model import read_sklearn_centroids
-from flea_fairseq.data.files import replacing
+from flea_fairseq.data.arrays import read_arrays
+from flea_fairseq.data.files import parse_json, replacing
 from flea_fairseq.errors import CheckpointError, ExperimentError, FormatError
 
 CHUNK = 2048  # frames at once: with 500 clusters, 8 MB of distances; larger arrays would be new memory every time
@@ -155,13 +155,15 @@ def read_kmeans(path: str | Path) -> KMeansModel:
         centroids = read_sklearn_centroids(path)
         return KMeansModel(centroids, {"source": "scikit-learn", "clusters": len(centroids), "dim": centroids.shape[1]})
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            centroids, metadata = arrays["centroids"], json.loads(str(arrays["metadata"]))
+        centroids, text = read_arrays(path, ("centroids", "metadata"))
+        metadata = parse_json(str(text))
         if centroids.dtype != np.float32 or centroids.shape != (metadata["clusters"], metadata["dim"]):
             raise ValueError(f"{centroids.dtype} centroids of shape {centroids.shape}")
         if not np.isfinite(centroids).all():
             raise ValueError("centroids that are not finite numbers")
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if "layer" in metadata and not is_source(metadata["source"], metadata["layer"]):
+            raise ValueError(f"source {metadata['source']!r}, layer {metadata['layer']!r}")
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole k-means model ({error}); fit it again with flea kmeans") from None
     return KMeansModel(centroids, metadata)
 

@@ -19,6 +19,8 @@ import numpy as np
 from flea_fairseq.errors import CheckpointError
 
 MAX_BYTES = 1 << 30  # the official model has 1.5 MB
+MAX_RATIO = 50  # of zlib; random numbers as text take a quarter, zeros a thousandth
+MAX_DIMS = 32  # of numpy's arrays
 ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # zlib finds out by itself which of the two
 COMPRESSED = (b"\x78", b"\x1f\x8b")
 ITEM_TYPE = re.compile("b1|f[248]|[iu][1248]")
@@ -60,8 +62,8 @@ class _ItemType(_Passive):
 
     def to_numpy(self) -> np.dtype:
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "|"
-        if not ITEM_TYPE.fullmatch(str(self.name)) or order not in ("<", ">", "|", "="):
-            raise TypeError(f"arrays of {self.name!r} items are refused, only numbers are read")
+        if not isinstance(self.name, str) or not ITEM_TYPE.fullmatch(self.name) or order not in ("<", ">", "|", "="):
+            raise TypeError("arrays of other items than numbers are refused")
         return np.dtype(order + self.name)
 
 
@@ -139,7 +141,10 @@ def _decompressed(path: str | Path) -> bytes:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     if content.startswith(COMPRESSED):
         try:
-            content = zlib.decompressobj(ZLIB_OR_GZIP).decompress(content, MAX_BYTES + 1)
+            limit = min(MAX_BYTES, MAX_RATIO * len(content) + 4096)
+            content = zlib.decompressobj(ZLIB_OR_GZIP).decompress(content, limit + 1)
+            if len(content) > limit:
+                raise zlib.error(f"it holds more than {MAX_RATIO} times its size")
         except zlib.error as error:
             raise CheckpointError(f"{path}: damaged ({error}); fetch or copy it again") from None
     if len(content) > MAX_BYTES:
@@ -182,8 +187,8 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
     def read_array(self, header: dict[str, Any]) -> np.ndarray:
         """The array whose bytes begin here, after 1 + n bytes of padding in files of joblib 1.2 and later."""
         item_type, shape = header["dtype"].to_numpy(), header["shape"]
-        if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError(f"an array of shape {shape!r}")
+        if not isinstance(shape, tuple) or len(shape) > MAX_DIMS or not all(_is_size(n, self.size) for n in shape):
+            raise ValueError("an array's shape is none")  # not shown: tuples in tuples can be endless
         if header.get("numpy_array_alignment_bytes") is not None:
             self.content.read(self.content.read(1)[0])
         length = math.prod(shape) * item_type.itemsize
@@ -193,12 +198,41 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
         array = np.frombuffer(self.content.read(length), dtype=item_type)
         return array.reshape(shape[::-1]).T if header["order"] == "F" else array.reshape(shape)
 
+    def set_item(self) -> None:
+        """SETITEM."""
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1].update(_items([key, value]))
+
+    def set_items(self) -> None:
+        """SETITEMS."""
+        items = self.pop_mark()
+        self.stack[-1].update(_items(items))
+
+    def make_dict(self) -> None:
+        """DICT."""
+        items = self.pop_mark()
+        self.append(_items(items))
+
     dispatch: ClassVar = {
         **{code: pickle._Unpickler.dispatch[code] for code in PLAIN_OPCODES},
         pickle.REDUCE[0]: make,
         pickle.NEWOBJ[0]: make,
         pickle.BUILD[0]: build,
+        pickle.SETITEM[0]: set_item,
+        pickle.SETITEMS[0]: set_items,
+        pickle.DICT[0]: make_dict,
     }
+
+
+def _items(flat: list) -> dict:
+    """Keys and values in turn as a dict; keys are text or numbers: tuples of tuples would take for ever to hash."""
+    if not all(isinstance(key, (str, bytes, int, float, type(None))) for key in flat[::2]):
+        raise TypeError("a key that is neither text nor number")
+    return dict(zip(flat[::2], flat[1::2]))
+
+
+def _is_size(number: object, most: int) -> bool:
+    return type(number) is int and 0 <= number <= most
 
 
 def _made(maker: object, *arguments: object) -> _Passive:

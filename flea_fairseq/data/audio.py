@@ -4,6 +4,7 @@ import io
 import os
 import struct
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,12 @@ FRAME_SAMPLES = 400
 HOP_SAMPLES = 320
 # Writers to a pipe cannot know the length, and put a number near 2^31 or 2^32 into the WAV header.
 UNKNOWN_WAV_SIZE = 0x7FFFF000
+SAMPLE_RATES = range(4000, 768_001)  # of recordings of speech
+MAX_TAPS = 1 << 24  # of the resampling filter: 128 MiB; 44.1 kHz needs 70 thousand, a rate such as 44101 Hz 700 million
+# Decoded audio may take so many times the file's size: Opus at 6 kbit/s takes 512. Short ones may take more.
+MAX_RATIO = 1000
+SHORT = 64 << 20
+FILTER_PERIODS = 14  # 6 on both sides in torchaudio's filter
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     info = probe_audio(path)
     try:
         samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise _damaged(path, f"cannot be decoded to its end: {error}") from error
     if len(samples) < info.frames:
         raise _truncated(path, f"{len(samples)} of {info.frames} samples are there")
@@ -83,8 +90,9 @@ def probe_audio(path: str | Path) -> AudioInfo:
     except (RuntimeError, TypeError, OSError) as error:  # TypeError: headerless .raw
         raise AudioError(f"{path}: not audio that libsndfile can read ({error}); convert it to WAV or FLAC") from error
     _check_wav_size(path)
-    if info.frames == 0:
+    if info.frames <= 0:
         raise AudioError(f"{path}: holds no samples (a header only); copy or export it again")
+    _check_claims(path, info.frames, info.samplerate, info.channels)
     _check_last_sample(path, info.frames)
     return AudioInfo(frames=info.frames, sample_rate=info.samplerate, channels=info.channels)
 
@@ -95,6 +103,27 @@ def resample(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     from torchaudio.functional import resample as at_rate
 
     return at_rate(torch.from_numpy(samples), sample_rate, SAMPLE_RATE).numpy()
+
+
+def _check_claims(path: Path, frames: int, sample_rate: int, channels: int) -> None:
+    """Refuse what a header claims but no recording of speech has, before memory is taken for it."""
+    if sample_rate not in SAMPLE_RATES:
+        raise AudioError(
+            f"{path}: {sample_rate} Hz, expected {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}; convert it to 16 kHz"
+        )
+    common = gcd(sample_rate, SAMPLE_RATE)
+    up, down = SAMPLE_RATE // common, sample_rate // common
+    if up * (down + FILTER_PERIODS * max(1, down // up)) > MAX_TAPS:
+        raise AudioError(
+            f"{path}: {sample_rate} Hz has too little in common with {SAMPLE_RATE} Hz to be resampled; "
+            "convert it to 16 kHz"
+        )
+    claimed, there = 4 * frames * channels, path.stat().st_size
+    if claimed > max(SHORT, MAX_RATIO * there):
+        raise AudioError(
+            f"{path}: its header promises {frames} samples in {channels} channels, {claimed >> 20} MiB, of which the "
+            f"file's {there} bytes can hold no more than a part; copy the file again"
+        )
 
 
 def _check_wav_size(path: Path) -> None:

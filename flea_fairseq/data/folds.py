@@ -100,7 +100,11 @@ def check_fold(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / "fold.json"
     facts = read_json(path, ("fold", "protocol", "score", "transductive", "hash"), "run flea folds again")
-    if fold_hash(path.parent) != facts["hash"]:
+    try:
+        same = fold_hash(path.parent) == facts["hash"]
+    except OSError as error:
+        raise CorpusError(f"{path}: {error.filename} cannot be read ({error.strerror}); run flea folds again") from None
+    if not same:
         raise CorpusError(
             f"{path}: the fold's files are not those that were split; run flea folds and the experiment again"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flea_fairseq.data.manifest import read_lines
+from flea_fairseq.data.textgrid import read_tiers
 from flea_fairseq.errors import FormatError
 
 RTTM_LINE = "SPEAKER <utterance id> 1 <start s> <duration s> <NA> <NA> <emotion> <NA> <NA>"
@@ -45,7 +46,7 @@ def read_rttm(path: str | Path) -> dict[str, list[Span]]:
         try:
             kind, utterance, _, start, duration, _, _, emotion, _, _ = fields
             first, length = float(start), float(duration)
-            if kind != "SPEAKER" or not (first >= 0 and length > 0 and math.isfinite(first + length)):
+            if kind != "SPEAKER" or not 0 <= first < first + length < math.inf:
                 raise ValueError
         except ValueError:
             raise FormatError(f"{path}:{number}: {line[:80]!r}, expected `{RTTM_LINE}`") from None
@@ -55,18 +56,12 @@ def read_rttm(path: str | Path) -> dict[str, list[Span]]:
 
 def read_textgrid(path: str | Path) -> list[Span]:
     """Read the intervals that are not empty of a TextGrid's tier `emotion`, or of its only one. Raises FormatError."""
-    from praatio import textgrid
-    from praatio.utilities.errors import PraatioException
-
-    try:
-        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
-    except (PraatioException, OSError, ValueError, IndexError, KeyError, AttributeError) as error:
-        raise FormatError(f"{path}: not a TextGrid ({str(error)[:200]}); save it again with Praat") from None
-    names = list(grid.tierNames)
-    name = EMOTIONS if EMOTIONS in names else names[0] if len(names) == 1 else ""
-    if not name or not isinstance(grid.getTier(name), textgrid.IntervalTier):
-        raise FormatError(f"{path}: tiers {', '.join(names) or 'none'}, expected an interval tier named {EMOTIONS!r}")
-    return [Span(float(start), float(end), label) for start, end, label in grid.getTier(name).entries]
+    tiers = read_tiers(path)
+    named = [tier for tier in tiers if tier.name == EMOTIONS] or (tiers if len(tiers) == 1 else [])
+    if not named or named[0].intervals is None:
+        names = ", ".join(tier.name for tier in tiers) or "none"
+        raise FormatError(f"{path}: tiers {names}, expected an interval tier named {EMOTIONS!r}")
+    return [Span(*interval) for interval in named[0].intervals if interval[2]]
 
 
 def one_line(text: str) -> str:

@@ -1,12 +1,13 @@
 """fairseq's JSON log lines -> the learning curves of one training."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BEST = re.compile(r"Saved checkpoint .*checkpoint_best\.pt \(epoch (\d+) ")
+from flea_fairseq.data.files import parse_json
+
+BEST = re.compile(r"Saved checkpoint .*checkpoint_best\.pt \(epoch (\d{1,9}) ")
 Curve = list[tuple[int, float]]
 
 
@@ -49,8 +50,8 @@ def json_part(line: str) -> dict[str, Any]:
     """The JSON object at the end of a log line; empty if there is none."""
     start = line.find("{")
     try:
-        values = json.loads(line[start:]) if start >= 0 else {}
-    except json.JSONDecodeError:
+        values = parse_json(line[start:]) if start >= 0 else {}
+    except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -59,7 +60,7 @@ def _add(curve: Curve, at: str | int, value: str) -> None:
     """Add a point; what lay there or later was of a run that did not get to save it."""
     try:
         point = int(at), float(value)
-    except (TypeError, ValueError):  # not a line of fairseq's
+    except (TypeError, ValueError, OverflowError):  # not a line of fairseq's
         return
     while curve and curve[-1][0] >= point[0]:
         curve.pop()

@@ -1,12 +1,13 @@
 """predictions.tsv: for every utterance its id, the truth, the prediction, and a probability a class."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from flea_fairseq.data.files import write_text
-from flea_fairseq.data.manifest import read_lines
+from flea_fairseq.data.manifest import read_lines, text_problem
 from flea_fairseq.errors import FormatError
 
 COLUMNS = ["id", "truth", "prediction"]
@@ -33,7 +34,17 @@ class Predictions:
 
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:
-    """Write predictions.tsv; probabilities with 6 decimals, of which the written prediction is the largest."""
+    """Write predictions.tsv; probabilities with 6 decimals, of which the written prediction is the largest.
+
+    Raises FormatError for what could not be read back.
+    """
+    for names in (predictions.ids, predictions.classes):
+        if problem := _names_problem(names):
+            raise FormatError(f"{path}: {problem}")
+    if not set(predictions.truth) <= set(predictions.classes):
+        raise FormatError(f"{path}: the truth has other classes than {', '.join(predictions.classes)}")
+    if not ((predictions.probabilities >= 0) & (predictions.probabilities <= 1)).all():
+        raise FormatError(f"{path}: probabilities that are not from 0 to 1")
     columns = [[f"{p:.6f}" for p in row] for row in predictions.probabilities]
     rounded = np.array(columns, dtype=np.float64).reshape(predictions.probabilities.shape)
     predicted = replace(predictions, probabilities=rounded).predicted
@@ -49,18 +60,27 @@ def read_predictions(path: str | Path) -> Predictions:
     lines = read_lines(path)
     header = lines[0].split("\t")
     classes = tuple(header[len(COLUMNS) :])
-    if header[: len(COLUMNS)] != COLUMNS or not classes or len(set(classes)) < len(classes):
+    if header[: len(COLUMNS)] != COLUMNS or not classes or _names_problem(classes):
         raise FormatError(
             f"{path}:1: header {' '.join(header)!r}, expected {' '.join(COLUMNS)} and a column a class; "
             "run flea evaluate again"
         )
     rows = [_read_row(f"{path}:{number}", line, classes) for number, line in enumerate(lines[1:], start=2)]
     ids = tuple(row[0] for row in rows)
-    if len(set(ids)) < len(ids):
-        twice = sorted({utterance for utterance in ids if ids.count(utterance) > 1})
-        raise FormatError(f"{path}: utterance {twice[0]!r} is there twice, expected once; run flea evaluate again")
+    seen: set[str] = set()
+    for number, utterance in enumerate(ids, start=2):
+        if utterance in seen:
+            raise FormatError(f"{path}:{number}: utterance {utterance!r} is there twice; run flea evaluate again")
+        seen.add(utterance)
     probabilities = np.array([row[2] for row in rows], dtype=np.float64).reshape(len(rows), len(classes))
     return Predictions(ids, tuple(row[1] for row in rows), classes, probabilities)
+
+
+def _names_problem(names: Sequence[str]) -> str | None:
+    """What keeps ids or classes from being read back, or None."""
+    if len(set(names)) < len(names):
+        return "a name is there twice, expected once"
+    return next((f"{name!r} {problem}" for name in names if (problem := text_problem(name))), None)
 
 
 def _read_row(where: str, line: str, classes: tuple[str, ...]) -> tuple[str, str, list[float]]:
@@ -68,6 +88,8 @@ def _read_row(where: str, line: str, classes: tuple[str, ...]) -> tuple[str, str
     if len(fields) != width:
         raise FormatError(f"{where}: {len(fields)} columns, expected {width} as in the header; run flea evaluate again")
     utterance, truth, prediction, *numbers = fields
+    if problem := text_problem(utterance):
+        raise FormatError(f"{where}: utterance {utterance!r} {problem}; run flea evaluate again")
     if truth not in classes:
         raise FormatError(f"{where}: truth {truth!r}, expected one of the header's {', '.join(classes)}")
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from flea_fairseq.data.corpus import read_corpus
 from flea_fairseq.data.files import read_json
 from flea_fairseq.data.folds import check_fold
-from flea_fairseq.data.manifest import read_dictionary, utterance_id
+from flea_fairseq.data.manifest import name_problem, read_dictionary, utterance_id
 from flea_fairseq.data.protocols import some
 from flea_fairseq.errors import CorpusError, FormatError
 from flea_fairseq.evaluation.metrics import count_pairs, scores
@@ -69,6 +69,7 @@ def read_run(folder: Path) -> Run:
     """Read run.json and the test splits of its folds. Raises CorpusError, FormatError."""
     folder = Path(folder)
     facts = read_json(folder / "run.json", ("name", "protocol", "seeds", "folds", "systems"), AGAIN)
+    _check_facts(folder / "run.json", facts)
     keys = [system["key"] for system in facts["systems"]]
     if not keys or not facts["folds"] or (facts.get("reference") or keys[0]) not in keys:
         raise FormatError(
@@ -79,6 +80,22 @@ def read_run(folder: Path) -> Run:
     speakers = read_corpus(folder / "corpus.tsv").speakers()
     folds = tuple(_read_fold(folder, name, facts["protocol"], classes, speakers) for name in facts["folds"])
     return Run(folder, facts, classes, folds)
+
+
+def _check_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Raise FormatError where folds, seeds and systems are not lists of what they should be."""
+    listed = {"folds": _is_name, "seeds": lambda seed: type(seed) is int and seed >= 0, "systems": _is_system}
+    for key, right in listed.items():
+        if not isinstance(facts[key], list) or not all(right(value) for value in facts[key]):
+            raise FormatError(f"{path}: {key} is {str(facts[key])[:200]}, expected what flea run writes; {AGAIN}")
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and "/" not in value and name_problem(value) is None
+
+
+def _is_system(value: object) -> bool:
+    return isinstance(value, dict) and _is_name(value.get("key")) and isinstance(value.get("seeded"), bool)
 
 
 def read_system(run: Run, facts: dict[str, Any]) -> System:

@@ -6,7 +6,6 @@ fairseq itself stores are allow-listed, and config strings are parsed by a gramm
 
 import argparse
 import collections
-import json
 import math
 import pickle
 import re
@@ -23,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flea_fairseq.data.files import replacing
+from flea_fairseq.data.arrays import check_stored
+from flea_fairseq.data.files import parse_json, replacing
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models import hugging_face
 from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
@@ -142,7 +142,7 @@ def _read_fairseq(path: Path, state: State, model: dict[str, typing.Any], task: 
         own = {name: value for name, value in state.items() if name.startswith("encoder.")}
         encoder = {name.removeprefix("encoder."): value for name, value in own.items()}
         head = {name: value for name, value in state.items() if name not in own}
-        shape = EncoderConfig.from_dict(json.loads(model["encoder_config"]), str(path))
+        shape = EncoderConfig.from_dict(parse_json(model["encoder_config"]), str(path))
         return Checkpoint(path, shape, encoder, head, model)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path}: its config is not one of fairseq's or ours: {str(error)[:300]}") from error
@@ -150,6 +150,12 @@ def _read_fairseq(path: Path, state: State, model: dict[str, typing.Any], task: 
 
 def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None = None) -> Encoder:
     """An encoder of the checkpoint's shape with its weights."""
+    storages = {value.data_ptr(): value.untyped_storage().nbytes() for value in checkpoint.encoder_state.values()}
+    if checkpoint.encoder.weights > sum(storages.values()):  # before memory is taken for them
+        raise CheckpointError(
+            f"{checkpoint.path}: its config describes {checkpoint.encoder.weights} weights, the file has "
+            f"{sum(storages.values())} bytes of them; it is damaged, or its config is another model's"
+        )
     try:
         encoder = Encoder(checkpoint.encoder, regularisation)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
@@ -185,6 +191,8 @@ def load_tensors(path: Path) -> typing.Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            check_stored(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; give a fairseq .pt or a Hugging Face folder") from error

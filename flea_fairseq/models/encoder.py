@@ -22,6 +22,7 @@ from flea_fairseq.models.lean_layer import make_lean
 ConvLayers = tuple[tuple[int, int, int], ...]
 Mask = Callable[[Tensor, Tensor | None], Tensor]
 MOST_CONV_LAYERS = 64
+MOST_CONV_WEIGHTS = 1 << 26  # 256 MiB; HuBERT's are 16 MiB
 BASE_CONV_LAYERS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 
 
@@ -45,7 +46,7 @@ def parse_conv_layers(text: str, source: str) -> ConvLayers:
 
     try:
         layers = tuple(read(ast.parse(text.strip()[:10_000], mode="eval").body))
-        if not 0 < len(layers) <= MOST_CONV_LAYERS or not all(len(layer) == 3 and all(type(v) is int and v > 0 for v in layer) for layer in layers):
+        if not _are_layers(layers):
             raise ValueError(layers)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise CheckpointError(
@@ -53,6 +54,25 @@ def parse_conv_layers(text: str, source: str) -> ConvLayers:
             f"but only lists of (dim, kernel, stride) joined by + and * are read, such as {BASE_CONV_LAYERS!r}"
         ) from error
     return layers
+
+
+def conv_weights(layers: ConvLayers) -> int:
+    """The weights of convolutions, (dim, kernel, stride) each, that begin with one channel."""
+    channels = [1, *(layer[0] for layer in layers)]
+    return sum(before * dim * kernel for before, (dim, kernel, _) in zip(channels, layers))
+
+
+def _are_layers(layers: object) -> bool:
+    return (
+        isinstance(layers, tuple)
+        and 0 < len(layers) <= MOST_CONV_LAYERS
+        and all(isinstance(layer, tuple) and len(layer) == 3 and all(map(_is_size, layer)) for layer in layers)
+        and conv_weights(layers) <= MOST_CONV_WEIGHTS
+    )
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 < value <= 1 << 16
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,26 @@ class EncoderConfig:
     conv_pos: int = 128
     conv_pos_groups: int = 16
     normalize: bool = False  # the waveform must have zero mean and unit variance
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no encoder's shape: it may come from a file."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "conv_layers":
+                right = _are_layers(value)
+            else:
+                right = _is_size(value) if type(field.default) is int else type(value) is type(field.default)
+            if not right:
+                raise ValueError(f"{field.name} is {value!r}, expected such as {field.default!r}")
+
+    @property
+    def weights(self) -> int:
+        """The weights of an encoder of this shape, without biases and norms."""
+        dim, channels = self.encoder_embed_dim, self.conv_layers[-1][0]
+        projection = channels * dim if channels != dim else 0
+        positions = dim * (dim // self.conv_pos_groups) * self.conv_pos
+        layer = dim * (4 * dim + 2 * self.encoder_ffn_embed_dim)
+        return conv_weights(self.conv_layers) + projection + positions + self.encoder_layers * layer
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

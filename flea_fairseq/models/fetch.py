@@ -75,7 +75,10 @@ def _check(name: str, file: Path, path: Path, origin: str, expected: str | None)
 
 
 def _read_lock(lock: Path) -> dict[str, str]:
-    lines = lock.read_text(encoding="utf-8").splitlines() if lock.exists() else []
+    try:
+        lines = files.read_text(lock).splitlines() if lock.exists() else []
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{lock}:1: cannot be read as text ({error}); delete the file") from None
     recorded = {}
     for number, line in enumerate(lines, start=1):
         if len(line.split()) != 4:
@@ -152,10 +155,10 @@ def _validator(response: requests.Response) -> str | None:
 def _read_state(part: Path, url: str) -> dict[str, Any] | None:
     """What is known of a part that can be continued; None where there is none."""
     try:
-        state = json.loads(_state_file(part).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        state = files.parse_json(files.read_text(_state_file(part)))
+        same = part.exists() and state["url"] == url and state["validator"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
-    same = part.exists() and state["url"] == url and state["validator"]
     return state if same else None
 
 

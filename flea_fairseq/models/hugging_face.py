@@ -1,6 +1,5 @@
 """Hugging Face HuBERT and wav2vec 2.0 folders under fairseq's parameter names (transformers itself is not needed)."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from flea_fairseq.data.files import parse_json, read_text
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models.encoder import EncoderConfig
 from flea_fairseq.models.fingerprint import weights_file
@@ -84,6 +84,8 @@ def _encoder_config(config: dict[str, Any], folder: Path) -> EncoderConfig:
         )
     except KeyError as error:
         raise CheckpointError(f"{folder}/config.json: no entry {error}") from error
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}/config.json: {error}") from error
 
 
 def _normalize(folder: Path) -> bool:
@@ -94,10 +96,10 @@ def _normalize(folder: Path) -> bool:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing; a Hugging Face folder has it beside the weights") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")

@@ -42,7 +42,7 @@ class Graph:
     def read(self, line: str) -> Step | None:
         """Take one line; gives the step that it says is finished."""
         if match := re.match(r"\[(\w{3} \w{3} +\d+ [\d:]+ \d{4})\]$", line.rstrip()):
-            self._time = time.mktime(time.strptime(match[1]))
+            self._time = _seconds(match[1]) or self._time
             self._log = ""  # of an earlier step, if that was none with a number
         elif match := re.match(r"    log: ([^\s,]+)", line):  # Slurm's own log may follow
             self._log = self._log or match[1]
@@ -55,9 +55,9 @@ class Graph:
             return self.running.pop(match[1], None)
         elif match := re.match(r"Error in rule \w+", line):
             self._log = "error"
-        elif match := re.match(r"total +(\d+)$", line.rstrip()):
+        elif match := re.match(r"total +(\d{1,9})$", line.rstrip()):
             self.total = int(match[1])
-        elif match := re.match(r"(\d+) of (\d+) steps", line):
+        elif match := re.match(r"(\d{1,9}) of (\d{1,9}) steps", line):
             self.done, self.total = int(match[1]), int(match[2])
         return None
 
@@ -133,3 +133,11 @@ def progress(log: Path) -> tuple[str, str]:
         return "", ""
     bars = re.findall(r"(\d+%)\|.*?<([\d:]+|\?)", text)
     return bars[-1] if bars else ("", "")
+
+
+def _seconds(text: str) -> float | None:
+    """A time as Snakemake writes it, in seconds; None for what is none."""
+    try:
+        return time.mktime(time.strptime(text))
+    except (ValueError, OverflowError):
+        return None

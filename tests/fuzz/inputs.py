@@ -1,4 +1,4 @@
-"""Hypothesis strategies for broken files: random bytes, and valid ones that were cut, mixed and filled with odd things."""
+"""Hypothesis strategies for broken files: random bytes, and valid ones after a few odd changes."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 HOSTILE = [
     *(text.encode() for text in ("0", "-1", "1.5", "nan", "inf", "-inf", "1e309", "1_0", "0x10", "٣", "²", "9" * 20)),
-    *(text.encode() for text in ("../../x", "/etc", "a/", ".", "${oc.env:HOME}", "null", "true", "<NA>", "~", "!!set {}")),
+    *(text.encode() for text in ("../../x", "/etc", "a/", ".", "${oc.env:HOME}", "null", "true", "~", "!!set {}")),
     *(text.encode() for text in ('"', "'", ",", ";", "|", "\t", " ", ":", "[", "{", "]", "}", "&a [*a, *a]", "<<: *a")),
-    *(text.encode() for text in ("\x1b[31m", "\u202e", "\u2028", "\x85", "\xa0", "\ufeff", "\x00", "\x1c", "\r", "\n", "\r\n")),
+    *(text.encode() for text in ("\x1b[31m", "\u202e", "\u2028", "\x85", "\xa0", "\ufeff", "\x00", "\x1c")),
+    b"\r", b"\n", b"\r\n",
     b"\xff", b"\xed\xa0\x80", b"\xc3", b"\xf4\x90\x80\x80",  # no UTF-8
     b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"\x00\x00\x00\x00\x00\x01\x00\x00",  # sizes
     b"9" * 5000, b"x" * 100_000, b"[" * 100_000, b"{\"a\":" * 20_000, b" " * 5000, b"\n" * 5000, b"(" * 5000,

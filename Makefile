@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test test-cluster table1-debug bench mutants lint pins audit sbom venv
+.PHONY: demo test fuzz test-cluster table1-debug bench mutants lint pins audit sbom venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -15,6 +15,11 @@ venv:
 # A file of tests stays on one core: -n makes that many at once. ARGS="-n 0 -k name" runs one alone.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/cluster -n $(CORES) --dist loadfile $(ARGS)
+
+# Every reader of files from others under coverage-guided fuzzing; what fails lies in work/fuzz. ARGS="manifest units" chooses.
+SECONDS ?= 60
+fuzz: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/fuzz/coverage_guided.py --seconds $(SECONDS) $(ARGS)
 
 # On a real Slurm that the tests start on this machine (root, Debian's packages); ARGS="-m long" for the whole demo.
 test-cluster: venv

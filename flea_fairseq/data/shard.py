@@ -21,7 +21,10 @@ def shard(manifest: Path, output: Path, shards: int) -> list[Path]:
     manifest = Path(manifest)
     _, rows = manifest_rows(manifest)
     samples = np.fromiter((samples for _, samples in rows), dtype=np.int64)
-    bounds = shard_bounds(samples, shards)
+    try:
+        bounds = shard_bounds(samples, shards)
+    except ExperimentError as error:
+        raise ExperimentError(f"{manifest}: {error}") from None
     root, rows = manifest_rows(manifest)
     paths = shard_paths(manifest, output, shards)
     with replacing_files(output) as temporary:

@@ -109,6 +109,8 @@ def _entries(content: typing.Any, path: Path) -> tuple[State, dict[str, typing.A
     """The parameters of a fairseq checkpoint, and the configs of its model and its task as plain values."""
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content["model"].items()):
+        raise CheckpointError(f"{path}: not a fairseq checkpoint: its entry 'model' holds more than tensors with names")
     try:
         config = _plain(content.get("cfg"))
         if config:
@@ -123,7 +125,7 @@ def _facts(content: dict[str, typing.Any], path: Path) -> dict[str, typing.Any]:
     facts = content.get(FACTS, {})
     temperature = facts.get("temperature", 1.0) if isinstance(facts, dict) else None
     if not isinstance(temperature, float) or not 0 < temperature < math.inf:
-        raise CheckpointError(f"{path}: its facts are damaged (temperature {temperature!r}); run flea calibrate again")
+        raise CheckpointError(f"{path}: its facts are damaged (a temperature is none); run flea calibrate again")
     return facts
 
 
@@ -150,11 +152,11 @@ def _read_fairseq(path: Path, state: State, model: dict[str, typing.Any], task: 
 
 def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None = None) -> Encoder:
     """An encoder of the checkpoint's shape with its weights."""
-    storages = {value.data_ptr(): value.untyped_storage().nbytes() for value in checkpoint.encoder_state.values()}
-    if checkpoint.encoder.weights > sum(storages.values()):  # before memory is taken for them
+    weights, there = checkpoint.encoder.weights, _stored_bytes(checkpoint.encoder_state)
+    if weights > there:  # before memory is taken for them
         raise CheckpointError(
-            f"{checkpoint.path}: its config describes {checkpoint.encoder.weights} weights, the file has "
-            f"{sum(storages.values())} bytes of them; it is damaged, or its config is another model's"
+            f"{checkpoint.path}: its config describes {weights} weights, the file has {there} bytes of them; "
+            "it is damaged, or its config is another model's"
         )
     try:
         encoder = Encoder(checkpoint.encoder, regularisation)
@@ -162,6 +164,12 @@ def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None 
         raise CheckpointError(f"{checkpoint.path}: no encoder can be made of its config: {str(error)[:300]}") from error
     load_state(encoder, checkpoint.encoder_state, checkpoint.path)
     return encoder
+
+
+def _stored_bytes(state: State) -> int:
+    """The bytes that parameters take, each once: a view can look larger than what is stored."""
+    dense = [value for value in state.values() if value.layout == torch.strided]
+    return sum({value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in dense}.values())
 
 
 def load_classifier(path: str | Path) -> "torch.nn.Module":
@@ -239,7 +247,10 @@ def _encoder_config(model: dict[str, typing.Any], task: dict[str, typing.Any], p
     base = EncoderConfig()
     shape = {name: model.get(name, getattr(base, name)) for name in base.to_dict() if name not in ("conv_layers",)}
     shape["normalize"] = bool(task.get("normalize", False))
-    conv = str(model.get("conv_feature_layers") or BASE_CONV_LAYERS)
-    shape["activation_fn"] = str(getattr(shape["activation_fn"], "value", shape["activation_fn"]))
-    shape["extractor_mode"] = str(getattr(shape["extractor_mode"], "value", shape["extractor_mode"]))
+    conv = model.get("conv_feature_layers") or BASE_CONV_LAYERS
+    if not isinstance(conv, str):
+        raise ValueError(f"conv_feature_layers is of type {type(conv).__name__}, expected text")
+    for name in ("activation_fn", "extractor_mode"):
+        value = getattr(shape[name], "value", shape[name])
+        shape[name] = str(value) if isinstance(value, str) else value
     return EncoderConfig(conv_layers=parse_conv_layers(conv, str(path)), **shape)

@@ -101,7 +101,8 @@ class EncoderConfig:
             else:
                 right = _is_size(value) if type(field.default) is int else type(value) is type(field.default)
             if not right:
-                raise ValueError(f"{field.name} is {value!r}, expected such as {field.default!r}")
+                shown = value if isinstance(value, (str, int, float)) else f"of type {type(value).__name__}"
+                raise ValueError(f"{field.name} is {shown}, expected such as {field.default!r}")
 
     @property
     def weights(self) -> int:

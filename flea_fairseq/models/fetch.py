@@ -76,7 +76,7 @@ def _check(name: str, file: Path, path: Path, origin: str, expected: str | None)
 
 def _read_lock(lock: Path) -> dict[str, str]:
     try:
-        lines = files.read_text(lock).splitlines() if lock.exists() else []
+        lines = files.read_text(lock).removesuffix("\n").split("\n") if lock.exists() else []
     except (OSError, ValueError) as error:
         raise FetchError(f"{lock}:1: cannot be read as text ({error}); delete the file") from None
     recorded = {}

@@ -30,7 +30,8 @@ LONGEST = 2000  # characters of a message beside its path
 TURN = "Ses01F_impro01"
 # What is wrong with a file as a whole has no line.
 WHOLE = re.compile(
-    r": (the file is empty|lists no recordings|no labels|a corpus without utterances|\d+ frames in all|tiers )"
+    r": (the file is empty|lists no recordings|no labels|a corpus without utterances|\d+ frames in all|tiers "
+    r"|\d+ shards of)"
 )
 
 
@@ -210,10 +211,17 @@ def array_parsers() -> list[Parser]:
     return [
         Parser("kmeans", "kmeans.npz", read_kmeans, written(".npz", lambda path: write_kmeans(path, model))),
         Parser("sklearn", "km.bin", read_kmeans, sklearn_models),
-        Parser("features", "train_0_1.npy", read, written(".npy", lambda path: np.save(path, centroids)), features),
+        Parser(
+            "features",
+            "train_0_1.npy",
+            read,
+            written(".npy", lambda path: np.save(path, centroids)),
+            features,
+            pair=True,
+        ),
         Parser("lengths", "train_0_1.len", read, text("1\n2\n", "3\n"), features, lines=True),
         Parser("source", "train_0_1.json", read, text('{"source": "0123abcd", "layer": 9}'), features),
-    ]
+    ]  # fmt: skip
 
 
 def sklearn_models() -> list[bytes]:
@@ -306,7 +314,7 @@ def run_parsers() -> list[Parser]:
             lambda: [path.read_bytes() for path in sorted((CONFIGS / "run").glob("*.yaml"))],
         ),
         Parser("fold", "folds/S1/fold.json", lambda path: check_fold(path.parent), of_run("folds/S1/fold.json"), run),
-        Parser("run", "run.json", results, of_run("run.json"), run),
+        Parser("run", "run.json", results, of_run("run.json"), run, pair=True),
         Parser("curves", "train.log", read_curves, text(log)),
         Parser("graph", "snakemake.log", read_graph, text(graph)),
         Parser("lock", "fetch.lock", _read_lock, text(f"hubert-base  {'0' * 64}  378  https://x/y\n"), lines=True),

@@ -1,13 +1,16 @@
 """Whatever stands in a file from others, its reader gives a value or a FleaError that can be shown as it is."""
 
+import os
+
 import pytest
 from guard import guarded
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from inputs import HOSTILE, broken
 from parsers import judge, parsers, placed
+from regressions import REGRESSIONS
 
-EXAMPLES = 150
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 60))  # by hand, thousands
 NAMES = tuple(parsers())
 
 
@@ -33,4 +36,6 @@ def test_broken_files_give_a_value_or_an_error_that_names_them(name):
             with guarded():
                 judge(parser, path, content)
 
+        for content in REGRESSIONS.get(name, []):
+            reads = example(content)(reads)
         reads()

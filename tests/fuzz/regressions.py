@@ -41,5 +41,6 @@ REGRESSIONS: dict[str, list[bytes]] = {
     "graph": [b"[Mon Jan 99 10:00:00 2026]\n", b"total   " + DIGITS + b"\n"],
     "lock": [b"\xff\n"],
     "hugging_face": [NESTED, DIGITS, b'{"model_type": "hubert", "conv_dim": 1}'],
+    "checkpoint": [b"\x80\x02\x8a"],
     "conv_layers": [b"[(1,2,3)]" + b" * 64" * 8, b"(" * 100_000, b"-" * 100_000, b"[(65536,9,1)] * 9"],
 }

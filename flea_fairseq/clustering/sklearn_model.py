@@ -7,6 +7,7 @@ Known from scikit-learn 0.20 to 1.9 and joblib 0.11 to 1.6 (the official `hubert
 
 import io
 import math
+import os
 import pickle
 import re
 import struct
@@ -136,7 +137,8 @@ def read_sklearn_centroids(path: str | Path) -> np.ndarray:
 def _decompressed(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            # Not MAX_BYTES at once: Python takes the memory for as much as it is asked to read.
+            content = file.read(min(MAX_BYTES, os.fstat(file.fileno()).st_size) + 1)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     if content.startswith(COMPRESSED):

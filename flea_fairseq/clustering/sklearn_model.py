@@ -64,7 +64,8 @@ class _ItemType(_Passive):
     def to_numpy(self) -> np.dtype:
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "|"
         if not isinstance(self.name, str) or not ITEM_TYPE.fullmatch(self.name) or order not in ("<", ">", "|", "="):
-            raise TypeError("arrays of other items than numbers are refused")
+            name = self.name if isinstance(self.name, str) else type(self.name)  # tuples in tuples have no end
+            raise TypeError(f"arrays of {name!r} items are refused, only numbers are read")
         return np.dtype(order + self.name)
 
 
@@ -189,8 +190,8 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
     def read_array(self, header: dict[str, Any]) -> np.ndarray:
         """The array whose bytes begin here, after 1 + n bytes of padding in files of joblib 1.2 and later."""
         item_type, shape = header["dtype"].to_numpy(), header["shape"]
-        if not isinstance(shape, tuple) or len(shape) > MAX_DIMS or not all(_is_size(n, self.size) for n in shape):
-            raise ValueError("an array's shape is none")  # not shown: tuples in tuples can be endless
+        if not isinstance(shape, tuple) or len(shape) > MAX_DIMS or not all(map(_is_size, shape)):
+            raise ValueError("an array of shape that is no tuple of sizes")
         if header.get("numpy_array_alignment_bytes") is not None:
             self.content.read(self.content.read(1)[0])
         length = math.prod(shape) * item_type.itemsize
@@ -233,8 +234,8 @@ def _items(flat: list) -> dict:
     return dict(zip(flat[::2], flat[1::2]))
 
 
-def _is_size(number: object, most: int) -> bool:
-    return type(number) is int and 0 <= number <= most
+def _is_size(number: object) -> bool:
+    return type(number) is int and 0 <= number < 1 << 63
 
 
 def _made(maker: object, *arguments: object) -> _Passive:

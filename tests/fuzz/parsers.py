@@ -240,6 +240,8 @@ def sklearn_models() -> list[bytes]:
 
 def audio_parsers() -> list[Parser]:
     """Audio of every container that libsndfile writes, whole and piece by piece."""
+    from torchaudio import functional  # noqa: F401  slow to import: now, not in the first content
+
     from flea_fairseq.data.audio import read_audio
     from flea_fairseq.data.long_audio import LongAudio
 

@@ -67,7 +67,6 @@ def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
         raise WriteError(path, explained(number)) from error
 
 
-
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.

@@ -16,10 +16,15 @@ from flea_fairseq.data.files import write_text
 from flea_fairseq.errors import ExperimentError
 
 CONFIG_NAME = "flea_training"  # none of fairseq's own configs
-EVALUATED = {  # text under these keys is run by fairseq as Python
-    "adam_betas", "adamax_betas", "lamb_betas", "adafactor_eps", "conv_feature_layers", "conv_aggregator_layers",
-    "wer_args",
+EVALUATED = {  # text under these keys is run by fairseq as Python, in one of its models, tasks or optimisers
+    "adafactor_eps", "adam_betas", "adamax_betas", "lamb_betas", "conv_aggregator_layers", "conv_feature_layers",
+    "feature_encoder_spec", "wer_args", "adaptive_input_cutoff", "adaptive_softmax_cutoff", "character_filters",
+    "decoder_attention", "decoder_layers", "encoder_attention", "encoder_layers", "downsample", "gated_attention",
+    "left_pad_source", "left_pad_target", "pretrained", "project_input", "self_attention", "xformers_att_config",
+    "pipeline_balance", "pipeline_decoder_balance", "pipeline_decoder_devices", "pipeline_devices",
+    "pipeline_encoder_balance", "pipeline_encoder_devices", "model_overrides",
 }  # fmt: skip
+PROGRAM = "post_save_script"  # fairseq-fixed starts this after each checkpoint
 NUMBERS = (ast.Expression, ast.List, ast.Tuple, ast.Constant, ast.BinOp, ast.Add, ast.Mult, ast.UnaryOp, ast.USub,
            ast.Load)  # fmt: skip
 WORDS = {  # the only other keys under which text may stand: one word, by which fairseq or we choose among our own
@@ -118,6 +123,8 @@ def checked(where: str, key: Any, value: Any, in_file: bool = False) -> Any:
             f"{where}: flea train reads plain values of fairseq's sections alone, and of `hydra` only run.dir; what "
             "else a config tells hydra is for fairseq-hydra-train"
         )
+    if key.rpartition(".")[2] == PROGRAM and value is not None:
+        raise ExperimentError(f"{where} is {str(value)[:200]!r}: fairseq would start this as a program; leave it out")
     if isinstance(value, (list, tuple)) and not any(isinstance(item, (list, tuple)) for item in value):
         return [checked(where, key, item, in_file) for item in value]
     if value is None or isinstance(value, (bool, int, float)):

@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test test-cluster table1-debug bench mutants lint pins audit sbom venv
+.PHONY: demo test test-cluster table1-debug bench mutants lint types pins audit sbom venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -48,6 +48,9 @@ mutants: venv
 lint: venv
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+
+types: venv
+	$(BIN)/python -m mypy
 
 # A version stays as it is while it can; ARGS=--upgrade takes the newest of all, ARGS="--upgrade-package torch" of one.
 COMPILE = uv pip compile --quiet --generate-hashes --no-annotate --no-header $(ARGS)

@@ -57,6 +57,11 @@ setup(
             "pytest",  # runs the tests
             "pytest-xdist",  # on several cores
             "ruff",  # lint and format
+            "mypy",  # checks types
+            "types-PyYAML",  # the types of yaml
+            "types-requests",  # of requests
+            "types-tqdm",  # of tqdm
+            "scipy-stubs",  # of scipy
             "transformers",  # a peer: HuBERT and wav2vec 2.0 as others wrote them
             "joblib",  # writes the k-means files of others, which we read
             "praat-parselmouth",  # Praat itself reads and writes TextGrids

@@ -7,7 +7,9 @@ import logging
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,6 +18,7 @@ from flea_fairseq.data.files import explained
 from flea_fairseq.errors import FleaError
 from flea_fairseq.workflow.devices import take_gpus
 
+Body = Callable[..., None]  # of a verb
 PATH = click.Path(path_type=Path)
 PROTOCOLS = ["inner", "paper", "authors", "oracle"]
 
@@ -37,7 +40,7 @@ class Verbs(click.Group):
             sys.exit(1)
 
 
-def verb(name: str, example: str):
+def verb(name: str, example: str) -> Callable[[Body], click.Command]:
     """A command of the group, with an example at the end of its help."""
     return flea.command(name, epilog=f"Example: flea {name} {example}", context_settings={"show_default": True})
 
@@ -48,7 +51,7 @@ def flea() -> None:
     """Speech emotion recognition with frame-level alignment (FLEA) on fairseq."""
 
 
-def frame_options(command):
+def frame_options(command: Body) -> Body:
     """What `fit` and `cluster` take frames from."""
     for option in (
         click.option(
@@ -62,7 +65,7 @@ def frame_options(command):
     return command
 
 
-def fit_options(command):
+def fit_options(command: Body) -> Body:
     """How `fit` and `cluster` fit k-means."""
     for option in (
         click.option("--iterations", type=click.IntRange(min=1), default=50),
@@ -91,7 +94,10 @@ def fit_options(command):
 @click.option("--shards", type=click.IntRange(min=1), default=1, help="Label a split in so many jobs.")
 @click.option("--dry-run", is_flag=True, help="Only print the steps (after reading and splitting the corpus).")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment file.")
-def run(experiment, corpus, output, cores, gpus, profile, shards, dry_run, changes) -> None:
+def run(
+    experiment: Path, corpus: Path, output: Path, cores: int, gpus: int, profile: str, shards: int, dry_run: bool,
+    changes: tuple[str, ...],
+) -> None:  # fmt: skip
     """Run every phase of an experiment for every fold, and report."""
     from flea_fairseq.workflow.engine import Means
     from flea_fairseq.workflow.run import run
@@ -107,7 +113,7 @@ def run(experiment, corpus, output, cores, gpus, profile, shards, dry_run, chang
 @click.option("--hours-of-audio", "hours", type=click.FloatRange(min=0, min_open=True), required=True)
 @click.option("--gpus", type=click.IntRange(min=0), default=1, help="Side by side; 0: CPU machines.")
 @click.option("--folds", type=click.IntRange(min=2), default=5, help="Where the experiment names none.")
-def plan(experiment, hours, gpus, folds) -> None:
+def plan(experiment: Path, hours: float, gpus: int, folds: int) -> None:
     """Expected time, disk and GPU-hours of each step, from measured speeds."""
     from flea_fairseq.workflow.plan import plan
 
@@ -116,7 +122,7 @@ def plan(experiment, hours, gpus, folds) -> None:
 
 @verb("status", "work/emodb")
 @click.argument("output", type=PATH)
-def status(output) -> None:
+def status(output: Path) -> None:
     """How far flea run is in its --output, and what its steps are doing."""
     from flea_fairseq.workflow.status import status
 
@@ -131,7 +137,9 @@ def status(output) -> None:
 @click.option("--seed", type=int, default=1, help="Only for a corpus without sessions.")
 @click.option("--transductive", is_flag=True, help="Let pretraining and k-means see all audio.")
 @click.option("--replace", is_flag=True, help="Remove the folds of another split that are there.")
-def folds(corpus, output, protocol, n_folds, seed, transductive, replace) -> None:
+def folds(
+    corpus: Path, output: Path, protocol: str, n_folds: int, seed: int, transductive: bool, replace: bool
+) -> None:
     """Split a corpus.tsv into the folds of a protocol."""
     from flea_fairseq.data.folds import folds
 
@@ -146,7 +154,9 @@ def folds(corpus, output, protocol, n_folds, seed, transductive, replace) -> Non
 @click.option("--mfcc", is_flag=True, help="39-dimensional MFCC instead of a model.")
 @click.option("--shard", type=click.IntRange(min=0), default=0, help="Which part of the manifest.")
 @click.option("--shards", type=click.IntRange(min=1), default=1, help="How many parts.")
-def extract(manifest, output, checkpoint, layers, mfcc, shard, shards) -> None:
+def extract(
+    manifest: Path, output: Path, checkpoint: Path | None, layers: tuple[int, ...], mfcc: bool, shard: int, shards: int
+) -> None:
     """Write the frames of layers into OUTPUT/l<layer> (or OUTPUT/mfcc), in fairseq's feature files."""
     from flea_fairseq.clustering.extract import extract
 
@@ -164,7 +174,10 @@ def extract(manifest, output, checkpoint, layers, mfcc, shard, shards) -> None:
 @click.option("--iterations", type=click.IntRange(min=1), default=50)
 @click.option("--max-frames", type=click.IntRange(min=1), help="Fit on a sample of so many frames.")
 @click.option("--gpu", is_flag=True, help="Assign on a GPU (needs faiss-gpu).")
-def kmeans(features, split, output, clusters, shards, seed, restarts, iterations, max_frames, gpu) -> None:
+def kmeans(
+    features: Path, split: str, output: Path, clusters: int, shards: int, seed: int, restarts: int, iterations: int,
+    max_frames: int | None, gpu: bool,
+) -> None:  # fmt: skip
     """Fit k-means on feature files."""
     from flea_fairseq.clustering.kmeans import kmeans
 
@@ -179,7 +192,7 @@ def kmeans(features, split, output, clusters, shards, seed, restarts, iterations
 @click.argument("output", type=PATH)
 @click.option("--shards", type=click.IntRange(min=1), default=1, help="How many feature files.")
 @click.option("--extension", default="km", help="Name of the label set, such as km50.")
-def label(features, split, manifest, model, output, shards, extension) -> None:
+def label(features: Path, split: str, manifest: Path, model: Path, output: Path, shards: int, extension: str) -> None:
     """Write the frame labels ({split}.km) and their dictionary that HuBERT pretraining reads."""
     from flea_fairseq.clustering.label import label
 
@@ -192,7 +205,7 @@ def label(features, split, manifest, model, output, shards, extension) -> None:
 @frame_options
 @fit_options
 @click.option("--clusters", type=click.IntRange(min=1), multiple=True, required=True, help="K; several are fitted.")
-def fit(manifest, output, **options) -> None:
+def fit(manifest: Path, output: Path, **options: Any) -> None:
     """Fit k-means on recordings without storing frames, for flea cluster --fitted: OUTPUT/l<layer>/km<K>.npz."""
     from flea_fairseq.clustering.fit import fit
 
@@ -212,7 +225,7 @@ def fit(manifest, output, **options) -> None:
     type=click.FloatRange(min=0),
     help="Encode so much audio at once; labels are the same.  [default: 120 on a GPU; one by one on a CPU]",
 )
-def cluster(manifests, output, **options) -> None:
+def cluster(manifests: tuple[Path, ...], output: Path, **options: Any) -> None:
     """Label recordings without storing frames: fit on the first of MANIFESTS, assign all, write OUTPUT/l<layer>."""
     from flea_fairseq.clustering.cluster import cluster
 
@@ -223,7 +236,7 @@ def cluster(manifests, output, **options) -> None:
 @click.argument("manifest", type=PATH)
 @click.argument("output", type=PATH)
 @click.option("--shards", type=click.IntRange(min=1), required=True, help="How many.")
-def shard(manifest, output, shards) -> None:
+def shard(manifest: Path, output: Path, shards: int) -> None:
     """Cut a manifest into several with as much audio each, to be labelled side by side."""
     from flea_fairseq.data.shard import shard
 
@@ -236,7 +249,7 @@ def shard(manifest, output, shards) -> None:
 @click.argument("output", type=PATH)
 @click.option("--shards", type=click.IntRange(min=1), required=True, help="How many.")
 @click.option("--label-set", "label_sets", multiple=True, required=True, help="Such as l9/km50.")
-def merge(manifests, parts, output, shards, label_sets) -> None:
+def merge(manifests: tuple[Path, ...], parts: Path, output: Path, shards: int, label_sets: tuple[str, ...]) -> None:
     """Join the frame labels of manifests' shards, if all are there and whole."""
     from flea_fairseq.clustering.merge import merge
 
@@ -275,8 +288,9 @@ def merge(manifests, parts, output, shards, label_sets) -> None:
 )
 @click.argument("settings", nargs=-1)
 def train(
-    config_dir, config, data, output, run_dir, init, labels, label_sets, system, cnn_cache, processes, launch,
-    time_limit, margin, settings,
+    config_dir: Path, config: str, data: Path, output: Path, run_dir: Path, init: Path | None, labels: Path | None,
+    label_sets: tuple[str, ...], system: str | None, cnn_cache: Path | None, processes: int, launch: str,
+    time_limit: float | None, margin: float | None, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Train with fairseq-hydra-train; SETTINGS are hydra overrides."""
     from flea_fairseq.workflow.launch import Launch
@@ -290,7 +304,7 @@ def train(
 @click.argument("checkpoint", type=PATH)
 @click.argument("manifest", type=PATH)
 @click.argument("output", type=PATH)
-def evaluate(checkpoint, manifest, output) -> None:
+def evaluate(checkpoint: Path, manifest: Path, output: Path) -> None:
     """Classify whole utterances and write predictions.tsv."""
     from flea_fairseq.evaluation.evaluate import evaluate
 
@@ -301,7 +315,7 @@ def evaluate(checkpoint, manifest, output) -> None:
 @click.argument("train", type=PATH)
 @click.argument("test", type=PATH)
 @click.argument("output", type=PATH)
-def baseline(train, test, output) -> None:
+def baseline(train: Path, test: Path, output: Path) -> None:
     """Logistic regression on mean and deviation of log-mel."""
     from flea_fairseq.evaluation.baseline import baseline
 
@@ -318,7 +332,10 @@ def baseline(train, test, output) -> None:
 @click.argument("train_units", type=PATH)
 @click.argument("output", type=PATH)
 @click.option("--checkpoint", type=PATH, help="Classifier whose attention is compared.")
-def score_frames(spans, manifest, train_manifest, units, train_units, output, checkpoint) -> None:
+def score_frames(
+    spans: Path, manifest: Path, train_manifest: Path, units: Path, train_units: Path, output: Path,
+    checkpoint: Path | None,
+) -> None:  # fmt: skip
     """Compare cluster labels and attention with known emotional spans."""
     from flea_fairseq.evaluation.score_frames import score_frames
 
@@ -331,7 +348,7 @@ def score_frames(spans, manifest, train_manifest, units, train_units, output, ch
 @click.argument("corpus", type=PATH)
 @click.argument("output", type=PATH)
 @click.option("--clusters", type=click.IntRange(min=1), required=True, help="K.")
-def score_units(manifest, units, corpus, output, clusters) -> None:
+def score_units(manifest: Path, units: Path, corpus: Path, output: Path, clusters: int) -> None:
     """How clusters are used, and what they know of emotions and speakers."""
     from flea_fairseq.evaluation.score_units import score_units
 
@@ -346,7 +363,7 @@ def score_units(manifest, units, corpus, output, clusters) -> None:
 @click.option("--layer", type=click.IntRange(min=1), required=True, help="Transformer layer, from 1.")
 @click.option("--frames", type=click.IntRange(min=1), default=2000, help="So many frames are drawn.")
 @click.option("--seed", type=int, default=1)
-def project(manifest, before, after, output, layer, frames, seed) -> None:
+def project(manifest: Path, before: Path, after: Path, output: Path, layer: int, frames: int, seed: int) -> None:
     """Bring frames of a layer to two dimensions, before and after phase 2."""
     from flea_fairseq.evaluation.project import project
 
@@ -360,7 +377,7 @@ def project(manifest, before, after, output, layer, frames, seed) -> None:
 @click.argument("attention", type=PATH)
 @click.argument("output", type=PATH)
 @click.option("--examples", type=click.IntRange(min=1), default=4, help="So many of each kind.")
-def explain(manifest, checkpoint, mean, attention, output, examples) -> None:
+def explain(manifest: Path, checkpoint: Path, mean: Path, attention: Path, output: Path, examples: int) -> None:
     """The utterances that attention pooling helped and hurt most, and where its weights lie."""
     from flea_fairseq.evaluation.explain import explain
 
@@ -370,7 +387,7 @@ def explain(manifest, checkpoint, mean, attention, output, examples) -> None:
 @verb("compare", "work/emodb:flea_l3_k50_attention work/emodb:tapt")
 @click.argument("results_a")
 @click.argument("results_b")
-def compare(results_a, results_b) -> None:
+def compare(results_a: str, results_b: str) -> None:
     """Compare two systems on the same utterances; each is a predictions.tsv, or a run's folder, a colon, a system."""
     from flea_fairseq.evaluation.compare import compare
 
@@ -379,7 +396,7 @@ def compare(results_a, results_b) -> None:
 
 @verb("report", "work/emodb")
 @click.argument("run", type=PATH)
-def report(run) -> None:
+def report(run: Path) -> None:
     """Write results.json and report.html of a run's folder, and print the table."""
     from flea_fairseq.evaluation.report import report
 
@@ -390,7 +407,7 @@ def report(run) -> None:
 @click.argument("checkpoint", type=PATH)
 @click.argument("manifest", type=PATH)
 @click.argument("output", type=PATH)
-def calibrate(checkpoint, manifest, output) -> None:
+def calibrate(checkpoint: Path, manifest: Path, output: Path) -> None:
     """Fit the temperature of a model's probabilities on a split it was not trained on; flea train does it by itself."""
     from flea_fairseq.evaluation.calibrate import calibrate
 
@@ -401,7 +418,7 @@ def calibrate(checkpoint, manifest, output) -> None:
     )
 
 
-def recognizer_options(command):
+def recognizer_options(command: Body) -> Body:
     """How `predict` and `app` hear a recording."""
     for option in (
         click.option(
@@ -427,7 +444,10 @@ def recognizer_options(command):
 @click.option("--plot", "plots", type=PATH, help="Folder for a PNG of each timeline.")
 @click.option("--frames/--no-frames", default=True, help="Whether JSON holds every frame.")
 @recognizer_options
-def predict(model, audio, format, output, plots, frames, **options) -> None:
+def predict(
+    model: Path, audio: tuple[str, ...], format: str, output: Path | None, plots: Path | None, frames: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Emotion, segments and every 20 ms frame of files, folders, or - (standard input); wav, flac, mp3, ogg."""
     from flea_fairseq.inference.predict import predict
     from flea_fairseq.inference.recognizer import EmotionRecognizer
@@ -440,7 +460,7 @@ def predict(model, audio, format, output, plots, frames, **options) -> None:
 @click.argument("output", type=PATH)
 @click.option("--to", "target", type=click.Choice(["hf", "onnx", "fairseq"]), required=True)
 @click.option("--audio", type=PATH, help="Recording on which the export is checked.  [default: generated sound]")
-def export(model, output, target, audio) -> None:
+def export(model: Path, output: Path, target: str, audio: Path | None) -> None:
     """Write a classifier for transformers or onnxruntime, or its bare encoder for fairseq."""
     from flea_fairseq.inference.export import export
 
@@ -454,7 +474,7 @@ def export(model, output, target, audio) -> None:
 @click.option("--most-minutes", type=click.FloatRange(min=0), default=60.0, help="Longer recordings are refused.")
 @click.option("--most-megabytes", type=click.IntRange(min=1), default=200, help="Larger files are refused.")
 @recognizer_options
-def app(model, host, port, most_minutes, most_megabytes, **options) -> None:
+def app(model: Path, host: str, port: int, most_minutes: float, most_megabytes: int, **options: Any) -> None:
     """A web page: drop or record sound, see and hear its timeline, download it."""
     from flea_fairseq.errors import ExperimentError
     from flea_fairseq.inference.recognizer import EmotionRecognizer
@@ -473,7 +493,7 @@ def app(model, host, port, most_minutes, most_megabytes, **options) -> None:
 @click.option("--folder", type=PATH, help="Where to keep it.  [default: $FLEA_CACHE or ~/.cache/flea_fairseq]")
 @click.option("--url", help="Another address.")
 @click.option("--sha256", help="Refuse a file with another checksum.")
-def fetch(name, folder, url, sha256) -> None:
+def fetch(name: str, folder: Path | None, url: str | None, sha256: str | None) -> None:
     """Download hubert-base, hubert-km500 or wav2vec2-base, and print where it is."""
     from flea_fairseq.models.fetch import fetch
 

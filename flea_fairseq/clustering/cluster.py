@@ -15,6 +15,8 @@ from flea_fairseq.clustering.recordings import Recording, read_recordings
 from flea_fairseq.data.files import replacing_files
 from flea_fairseq.errors import ExperimentError
 
+Encoded = tuple[Recording, list[np.ndarray]]  # a recording and its frames of each source
+
 TOGETHER = 4096  # frames assigned at once: 12 MiB of a layer of 768 dimensions
 
 
@@ -129,12 +131,13 @@ def _label(
         _label(embedding, doubtful, sets, 0)
 
 
-def _together(embedded: Iterator[tuple[Recording, list[np.ndarray]]]) -> Iterator[list]:
+def _together(embedded: Iterator[Encoded]) -> Iterator[list[Encoded]]:
     """Groups of TOGETHER frames: at every change numpy's threads and torch's disturb each other.
 
     Assigned after each recording they took a quarter of the whole time (two cores), together less than can be seen.
     """
-    group, frames = [], 0
+    group: list[Encoded] = []
+    frames = 0
     for recording, layers in embedded:
         group.append((recording, layers))
         frames += recording.frames

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,11 +50,11 @@ def open_embedding(
     bf16: matrix products and convolutions in half precision. Raises ExperimentError, naming the verb, unless one of
     the two is asked for, and CheckpointError for a layer that the model does not have.
     """
-    if mfcc == (checkpoint is not None) or (checkpoint is not None) != bool(layers):
-        raise ExperimentError(f"{verb}: give a checkpoint and layers, or --mfcc, and not both")
-    if mfcc:
+    if mfcc and checkpoint is None and not layers:
         return Embedding((Source("mfcc", None),), 39, lambda audio: [[mfcc_features(waveform)] for waveform in audio])
-    return _layers_of(Path(checkpoint), list(dict.fromkeys(layers)), bf16)
+    if checkpoint is not None and layers and not mfcc:
+        return _layers_of(Path(checkpoint), list(dict.fromkeys(layers)), bf16)
+    raise ExperimentError(f"{verb}: give a checkpoint and layers, or --mfcc, and not both")
 
 
 def mfcc_features(samples: np.ndarray) -> np.ndarray:
@@ -104,7 +105,7 @@ def _layers_of(checkpoint: Path, layers: list[int], bf16: bool) -> Embedding:
             if isinstance(module, nn.Linear):
                 module.to(torch.bfloat16)  # once; autocast would do it for every recording
     pads = isinstance(encoder, Encoder)  # wav2vec of the first kind takes whole waveforms only
-    if pads:
+    if isinstance(encoder, Encoder):
         del encoder.encoder.layers[max(layers) :]  # nobody asks for them
     torch.backends.cudnn.allow_tf32 = False  # its rounding would show in the labels
     encoder = on_best_device(encoder)
@@ -117,7 +118,7 @@ def _layers_of(checkpoint: Path, layers: list[int], bf16: bool) -> Embedding:
         if encoder.normalize:
             tensors = [layer_normalised(tensor) for tensor in tensors]
         lengths = torch.tensor([len(tensor) for tensor in tensors], device=device)
-        options = {"lengths": lengths, "last": max(layers)} if pads else {}
+        options: dict[str, Any] = {"lengths": lengths, "last": max(layers)} if pads else {}
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             states, counts = encoder.hidden_states(pad_sequence(tensors, batch_first=True), **options)
         kept = [states[layer].float().cpu().numpy() for layer in layers]

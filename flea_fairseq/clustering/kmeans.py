@@ -179,7 +179,7 @@ def _draw(total: int, count: int, seed: int) -> np.ndarray:
 
 
 def _fit(
-    frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: bool, bar: tqdm
+    frames: np.ndarray, clusters: int, seed: int, iterations: int, gpu: bool, bar: "tqdm[Any]"
 ) -> tuple[np.ndarray, float]:
     """Lloyd's algorithm from `_seeds`: (T, D) -> (K, D) and the inertia; every unit is used if it can be.
 
@@ -199,7 +199,7 @@ def _fit(
     centroids, before = _seeds(frames, clusters, seed), np.inf
     for iteration in range(iterations):
         inertia = step.train(frames, init_centroids=centroids)  # that of the centroids before this iteration
-        centroids = step.centroids
+        centroids = np.asarray(step.centroids)
         bar.update()
         if inertia >= (1 - TOLERANCE) * before:
             bar.update(iterations - iteration - 1)

@@ -1,7 +1,7 @@
 """The recordings of a manifest, decoded ahead of their use."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +58,13 @@ def batches(recordings: Sequence[Recording], seconds: float) -> list[list[Record
     return groups
 
 
-def waveforms(recordings: Sequence[Recording]) -> Iterator[np.ndarray]:
+def waveforms(recordings: Sequence[Recording]) -> Generator[np.ndarray, None, None]:
     """Decode one after the other, (samples,) float32; threads decode those to come, as far as they fit AHEAD.
 
     Raises AudioError for a file that cannot be decoded, or is not as long as the manifest says.
     """
     todo, held = deque(recordings), 0
-    waiting: deque[tuple[Recording, Future]] = deque()
+    waiting: deque[tuple[Recording, Future[np.ndarray]]] = deque()
     pool = ThreadPoolExecutor(READERS)
     try:
         while todo or waiting:

@@ -62,10 +62,10 @@ class _ItemType(_Passive):
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "|"
         if not ITEM_TYPE.fullmatch(str(self.name)) or order not in ("<", ">", "|", "="):
             raise TypeError(f"arrays of {self.name!r} items are refused, only numbers are read")
-        return np.dtype(order + self.name)
+        return np.dtype(f"{order}{self.name}")
 
 
-def _reconstructor(passive: type[_Passive], *arguments: object) -> _Passive:
+def _reconstructor(passive: object, *arguments: object) -> _Passive:
     """Stands for copyreg's, by which pickle protocols 0 and 1 make objects."""
     return _made(passive)
 
@@ -150,6 +150,8 @@ def _decompressed(path: str | Path) -> bytes:
 class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be replaced one by one
     """Reads the pickle's plain values, makes passive objects of everything else, and takes in the arrays' bytes."""
 
+    stack: list[Any]
+
     def __init__(self, path: str | Path, content: bytes) -> None:
         self.path = path
         self.content = io.BytesIO(content)
@@ -193,7 +195,7 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
         array = np.frombuffer(self.content.read(length), dtype=item_type)
         return array.reshape(shape[::-1]).T if header["order"] == "F" else array.reshape(shape)
 
-    dispatch: ClassVar = {
+    dispatch: ClassVar[dict[int, Any]] = {
         **{code: pickle._Unpickler.dispatch[code] for code in PLAIN_OPCODES},
         pickle.REDUCE[0]: make,
         pickle.NEWOBJ[0]: make,

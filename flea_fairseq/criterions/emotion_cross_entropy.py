@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from flea_fairseq.errors import ExperimentError
@@ -34,7 +36,11 @@ class EmotionCrossEntropy(FairseqCriterion):
     """Cross-entropy; its log carries a confusion matrix, so that scores over batches and processes are exact."""
 
     def __init__(
-        self, task, label_smoothing: float, class_weights: Optional[List[float]] = None, balanced: bool = False
+        self,
+        task: FairseqTask,
+        label_smoothing: float,
+        class_weights: Optional[List[float]] = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__(task)
         self.label_smoothing = label_smoothing
@@ -49,7 +55,9 @@ class EmotionCrossEntropy(FairseqCriterion):
             )
         self.register_buffer("class_weights", None if class_weights is None else torch.tensor(list(class_weights)))
 
-    def forward(self, model, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, float, dict[str, Any]]:
+    def forward(
+        self, model: BaseFairseqModel, sample: dict[str, Any], reduce: bool = True
+    ) -> tuple[Tensor, float, dict[str, Any]]:
         """sample: a batch of EmotionDataset. Returns the summed loss, the utterances (or their weight), the log."""
         logits = model(**sample["net_input"])["logits"].float()
         target = sample["target"]
@@ -59,7 +67,7 @@ class EmotionCrossEntropy(FairseqCriterion):
         size = target.numel() if weights is None else float(weights[target].sum())
         classes = logits.size(1)
         cells = torch.bincount(target * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
-        log = {CELL.format(i, j): cells[i, j] for i in range(classes) for j in range(classes)}
+        log: dict[str, Any] = {CELL.format(i, j): cells[i, j] for i in range(classes) for j in range(classes)}
         log.update(loss=loss.detach(), sample_size=size, ntokens=target.numel(), nsentences=target.numel())
         return loss, size, log
 

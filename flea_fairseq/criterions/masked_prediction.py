@@ -10,6 +10,8 @@ from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from flea_fairseq.errors import ExperimentError
@@ -30,24 +32,28 @@ class MaskedPrediction(FairseqCriterion):
     Logging outputs are summed over processes, so it also runs on CPUs, where fairseq's own criterion cannot.
     """
 
-    def __init__(self, task, alpha: float, feature_penalty: float) -> None:
+    def __init__(self, task: FairseqTask, alpha: float, feature_penalty: float) -> None:
         super().__init__(task)
         if not 0 <= alpha <= 1:
             raise ExperimentError(f"criterion.alpha is {alpha}; expected a number from 0 to 1")
         self.weights = {"m": alpha, "u": 1 - alpha}
         self.feature_penalty = feature_penalty
 
-    def forward(self, model, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
+    def forward(
+        self, model: BaseFairseqModel, sample: dict[str, Any], reduce: bool = True
+    ) -> tuple[Tensor, int, dict[str, Any]]:
         """sample: a batch of fairseq's HubertDataset. Returns the summed loss, the frames it is over, the log."""
         parts = {"masked": self.weights["m"] > 0, "unmasked": self.weights["u"] > 0}
         extra = parts if getattr(model, "predicts_parts", False) else {}
         output = model(target_list=sample["target_list"], **sample["net_input"], **extra)
-        loss, sample_size, log = 0.0, 0, {}
+        log: dict[str, Any] = {}
+        losses, sample_size = [], 0
         for part, weight in self.weights.items():
             if weight > 0:
                 part_loss, frames = self._part(model, output, part, log)
-                loss = loss + weight * part_loss
+                losses.append(weight * part_loss)
                 sample_size += frames
+        loss = sum(losses[1:], losses[0])
         if self.feature_penalty:
             penalty = self.feature_penalty * output["features_pen"].float() * sample_size
             loss = loss + penalty
@@ -56,18 +62,18 @@ class MaskedPrediction(FairseqCriterion):
         return loss, sample_size, log
 
     @staticmethod
-    def _part(model, output: dict[str, Any], part: str, log: dict[str, Any]) -> tuple[Tensor, int]:
+    def _part(model: BaseFairseqModel, output: dict[str, Any], part: str, log: dict[str, Any]) -> tuple[Tensor, int]:
         """The summed loss of masked ("m") or unmasked ("u") frames over all label sets, and how many frames."""
         logits_list = model.get_logits(output, part == "m")
         targets_list = model.get_targets(output, part == "m")
-        loss = 0.0
+        losses = []
         for i, (logits, targets) in enumerate(zip(logits_list, targets_list)):
             set_loss = F.cross_entropy(logits, targets, reduction="sum")
-            loss = loss + set_loss
+            losses.append(set_loss)
             log[f"loss_{part}_{i}"] = set_loss.detach()
             log[f"correct_{part}_{i}"] = _correct(logits.detach(), targets)
             log[f"count_{part}_{i}"] = targets.numel()
-        return loss, targets_list[0].numel()
+        return sum(losses[1:], losses[0]), targets_list[0].numel()
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:

@@ -137,4 +137,4 @@ class EmotionDataset(FairseqDataset):
         if spare <= 0:
             return waveform
         start = crop_start(spare, self.seed, self.epoch.get(), index) if self.random_crop else 0
-        return waveform[start : start + self.max_samples]
+        return waveform[start : start + len(waveform) - spare]

@@ -37,7 +37,7 @@ def shard_paths(manifest: Path, folder: Path, shards: int, extension: str = "tsv
     return [Path(folder) / f"{manifest.stem}_{number}_{shards}.{extension}" for number in range(shards)]
 
 
-def shard_bounds(samples: Sequence[int], shards: int) -> list[int]:
+def shard_bounds(samples: Sequence[int] | np.ndarray, shards: int) -> list[int]:
     """Where a list of recordings is cut: shard i is [bounds[i], bounds[i + 1]), (shards + 1,) in all.
 
     samples: the recordings' lengths. Each cut is where the audio before it is nearest to its share; each shard has one

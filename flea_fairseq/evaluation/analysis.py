@@ -35,7 +35,8 @@ def read_analysis(run: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
     Raises FormatError for a file that lacks what its step writes.
     """
-    run, parts = Path(run), {"learning": learning(Path(run), facts)}
+    run = Path(run)
+    parts: dict[str, Any] = {"learning": learning(run, facts)}
     for make, pattern, keys in (
         (clusters, "units/*.json", UNITS_KEYS),
         (projection, "projection.json", PROJECTION_KEYS),
@@ -59,7 +60,7 @@ def learning(run: Path, facts: dict[str, Any]) -> list[dict[str, Any]] | None:
     classes = read_dictionary(run / "folds" / facts["folds"][0] / "dict.emo.txt")
     points = points_a_line(sum(len(of) * (2 if of[0].ua else 1) for of in curves.values()))
     titles = {system["key"]: system["title"] for system in facts["systems"]}
-    groups = {"Pretraining": [], "Classifiers": []}
+    groups: dict[str, list[dict[str, Any]]] = {"Pretraining": [], "Classifiers": []}
     for name, of in curves.items():
         group = groups["Classifiers" if any(curve.ua for curve in of) else "Pretraining"]
         figure = learning_figure(name, of, 1 / len(classes), points)
@@ -144,4 +145,5 @@ def _read_all(run: Path, facts: dict[str, Any], pattern: str, keys: Sequence[str
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    return None if None in values else float(np.mean(values))
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None

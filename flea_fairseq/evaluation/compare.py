@@ -119,10 +119,10 @@ def sentence(difference: dict[str, Any]) -> str:
 def comparison_table(result: dict[str, Any]) -> str:
     """The comparison as plain text."""
     difference = result["difference"]
-    lines = [("", "UA %", "WA %")]
+    lines: list[Sequence[str]] = [("", "UA %", "WA %")]
     lines += [(f"{name}: {result[name]['source']}", *_cells(result[name])) for name in ("a", "b")]
     lines += [("a - b", *_cells(difference, signed=True))]
-    tests = [("seed", "only a right", "only b right", "McNemar's test", "")]
+    tests: list[Sequence[str]] = [("seed", "only a right", "only b right", "McNemar's test", "")]
     for test in difference["mcnemar"]:
         kind = "exact binomial" if test["exact"] else "chi-square"
         tests.append((*(str(test[key]) for key in ("seed", "only_this", "only_reference")), kind, p_value(test["p"])))

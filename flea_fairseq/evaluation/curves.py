@@ -30,7 +30,10 @@ def read_curves(log: Path) -> Curves:
 
     The loss is the mean over an epoch, or over a log interval where these are more.
     """
-    inner, epochs, ua, selected = [], [], [], None
+    inner: Curve = []
+    epochs: Curve = []
+    ua: Curve = []
+    selected = None
     kinds = ((inner, "num_updates", "loss"), (epochs, "train_num_updates", "train_loss"), (ua, "epoch", "valid_ua"))
     with open(log, encoding="utf-8", errors="replace") as file:
         for line in file:

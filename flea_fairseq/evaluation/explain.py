@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from flea_fairseq.data.audio import HOP_SAMPLES
@@ -21,6 +20,7 @@ from flea_fairseq.evaluation.results import describe_difference
 from flea_fairseq.evaluation.splits import read_split, read_utterance
 from flea_fairseq.models.checkpoints import load_classifier
 from flea_fairseq.models.device import on_best_device
+from flea_fairseq.models.flea_classifier import FleaClassifier
 
 TOLERANCE = 0.02  # between devices, of a probability
 
@@ -101,7 +101,7 @@ def _answer(predictions: Predictions, row: int) -> dict[str, Any]:
     }
 
 
-def _frames(model: torch.nn.Module, path: Path, expected: np.ndarray) -> dict[str, Any]:
+def _frames(model: FleaClassifier, path: Path, expected: np.ndarray) -> dict[str, Any]:
     """What is known of each frame; `expected`: the probabilities (C,) that the model must give."""
     result = classify(model, path)
     probabilities = model.probabilities(result["logits"][0]).cpu().numpy()

@@ -3,6 +3,7 @@
 import html
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,7 @@ from flea_fairseq.drawing import ACCENT
 
 INK = "#010203"  # replaced by the page's own text colour
 SHADES = LinearSegmentedColormap.from_list("shades", [(*to_rgb(ACCENT), 0.0), (*to_rgb(ACCENT), 0.7)])
-STYLE = {
+STYLE: Any = {  # matplotlib's own type lists every key
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "flea_fairseq",  # the same figure gives the same bytes
     "text.parse_math": False,  # names are not formulas
@@ -79,8 +80,8 @@ def heat_map(
             if value == best:
                 axes.add_patch(Rectangle((column + 0.04, row + 0.04), 0.92, 0.92, fill=False, edgecolor=INK))
         axes.set(xlabel="K", ylabel="layer", ylim=(len(layers), 0))
-        axes.set_xticks(np.arange(len(clusters)) + 0.5, clusters)
-        axes.set_yticks(np.arange(len(layers)) + 0.5, layers)
+        axes.set_xticks(np.arange(len(clusters)) + 0.5, [str(k) for k in clusters])
+        axes.set_yticks(np.arange(len(layers)) + 0.5, [str(layer) for layer in layers])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         return to_svg(figure, f"UA in %, {title}: layers in rows, K in columns; numbers are in the table")

@@ -34,8 +34,8 @@ def frame_rows(frames: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each measure its mean, lowest and highest value over folds and seeds, and what chance gives."""
     rows = []
     for measure, (title, chance) in FRAME_MEASURES.items():
-        values = [frame.get(measure) for frame in frames]
-        if values and None not in values:
+        if frames and all(frame.get(measure) is not None for frame in frames):
+            values = [frame[measure] for frame in frames]
             numbers = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
             rows.append({"title": title, **numbers, "chance": float(np.mean([frame[chance] for frame in frames]))})
     return rows

@@ -32,7 +32,7 @@ class Grid:
     def table(self, means: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Table 1: {"title", "cells": a mean row or None for each pooling}, from the top."""
         above = [row for row in means if row.get("group") in ABOVE and "mean" in self.poolings]
-        lines = [(row["title"], {"mean": row}) for row in above]
+        lines: list[tuple[str, dict[str, Any]]] = [(row["title"], {"mean": row}) for row in above]
         for layer in self.layers:
             for k in self.clusters:
                 cells = {pooling: self.cells.get((layer, k, pooling)) for pooling in self.poolings}

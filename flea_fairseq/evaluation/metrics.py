@@ -31,8 +31,8 @@ def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], classes: Se
     unknown = sorted((set(truth) | set(predicted)) - set(index))
     if unknown:
         raise CorpusError(f"label {unknown[0]!r} is none of the classes {', '.join(classes)}")
-    pairs = [np.array([index[label] for label in labels], dtype=int) for labels in (truth, predicted)]
-    return count_pairs(*pairs, len(classes))
+    rows, columns = (np.array([index[label] for label in labels], dtype=int) for labels in (truth, predicted))
+    return count_pairs(rows, columns, len(classes))
 
 
 def count_pairs(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:

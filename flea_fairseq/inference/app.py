@@ -15,6 +15,7 @@ from flea_fairseq.data.long_audio import LongAudio
 from flea_fairseq.errors import AudioError, ExperimentError
 from flea_fairseq.inference.formats import FORMATS
 from flea_fairseq.inference.recognizer import EmotionRecognizer, Prediction
+from flea_fairseq.inference.segments import Segment
 from flea_fairseq.inference.timeline import EXPLAINED, Picture, render_timeline
 
 MOST_MEGABYTES = 200
@@ -81,7 +82,9 @@ def build(recognizer: EmotionRecognizer, most_seconds: float, most_megabytes: in
     return page
 
 
-def show(recognizer: EmotionRecognizer, most_seconds: float, downloads: TemporaryDirectory, path: str | None) -> list:
+def show(
+    recognizer: EmotionRecognizer, most_seconds: float, downloads: TemporaryDirectory[str], path: str | None
+) -> list[Any]:
     """What the page shows of a file: a message, or the verdict, the timeline, the segments and the downloads."""
     if path is None:
         return _hidden()
@@ -105,12 +108,12 @@ def show(recognizer: EmotionRecognizer, most_seconds: float, downloads: Temporar
     ]
 
 
-def play_row(path: str, state: tuple, event: gr.SelectData) -> dict[str, Any]:
+def play_row(path: str, state: tuple[Any, ...], event: gr.SelectData) -> dict[str, Any]:
     """The segment of the row that was clicked, as sound."""
     return _sound(path, state[0][event.index[0]])
 
 
-def play_place(path: str, state: tuple, event: gr.SelectData) -> dict[str, Any]:
+def play_place(path: str, state: tuple[Any, ...], event: gr.SelectData) -> dict[str, Any]:
     """The segment at the place of the picture that was clicked, if there is one."""
     segments, picture = state
     second = picture.second(event.index[0])
@@ -118,7 +121,7 @@ def play_place(path: str, state: tuple, event: gr.SelectData) -> dict[str, Any]:
     return _sound(path, found) if found else gr.update(value=None, visible=False)
 
 
-def _sound(path: str, segment) -> dict[str, Any]:
+def _sound(path: str, segment: Segment) -> dict[str, Any]:
     audio = LongAudio(path)
     start, stop = (min(int(t * SAMPLE_RATE), audio.samples) for t in segment[:2])
     label = f"{segment.emotion}, {segment.start:.2f} to {segment.end:.2f} s"
@@ -129,7 +132,7 @@ def _pcm(samples: np.ndarray) -> np.ndarray:
     return (np.clip(samples, -1, 1) * 32767).astype(np.int16)
 
 
-def _hidden(message: str = "") -> list:
+def _hidden(message: str = "") -> list[Any]:
     """A message, or nothing, and no result."""
     text = f"**This file cannot be used.** {html.escape(message)}" if message else ""
     return [

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from fairseq import checkpoint_utils
+from fairseq.dataclass import FairseqDataclass
 from fairseq.models.hubert.hubert import HubertConfig
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import OmegaConf
@@ -31,7 +32,7 @@ def write_fairseq(model: FleaClassifier, checkpoint: Path, output: Path) -> Expo
     state["final_proj.weight"] = torch.zeros(FINAL_DIM, shape.encoder_embed_dim)
     state["final_proj.bias"] = torch.zeros(FINAL_DIM)
     state["label_embs_concat"] = torch.zeros(0, FINAL_DIM)  # no labels: no dictionary, a class that loaders would run
-    content = {
+    content: dict[str, Any] = {
         "cfg": _config(model), "args": None, "model": state,
         "task_state": {"dictionaries": []}, "optimizer_history": [HISTORY], "extra_state": {},
         FACTS: facts(model, checkpoint),
@@ -70,7 +71,7 @@ def _config(model: FleaClassifier) -> dict[str, Any]:
     return {"common": {"seed": 1, "fp16": False}, **{key: _values(*pair) for key, pair in named.items()}}
 
 
-def _values(config, name: str) -> dict[str, Any]:
+def _values(config: FairseqDataclass, name: str) -> dict[str, Any]:
     """A fairseq dataclass as plain values."""
-    made = OmegaConf.structured(config)
-    return {**OmegaConf.to_container(made, resolve=False, enum_to_str=True), "_name": name}
+    values: Any = OmegaConf.to_container(OmegaConf.structured(config), resolve=False, enum_to_str=True)
+    return {**values, "_name": name}

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from flea_fairseq.models.encoder import EncoderConfig
 from flea_fairseq.models.flea_classifier import FleaClassifier
 from flea_fairseq.models.hugging_face import rename
 
+Classifier = modeling_flea.FleaForSequenceClassification | HubertForSequenceClassification
 CODE = "modeling_flea.py"
 AUTO = "AutoModelForAudioClassification"
 
@@ -48,7 +50,7 @@ def write_hf(model: FleaClassifier, checkpoint: Path, output: Path) -> Exported:
     return Exported(output, run, lambda waveform: calibrated_logits(model, waveform))
 
 
-def to_transformers(model: FleaClassifier) -> nn.Module:
+def to_transformers(model: FleaClassifier) -> Classifier:
     """The same model in transformers' classes, in evaluation mode; its logits are ours over the temperature."""
     if model.pooling_name not in ("mean", "attention") or not isinstance(model.activation, nn.Identity):
         raise CheckpointError(
@@ -57,7 +59,10 @@ def to_transformers(model: FleaClassifier) -> nn.Module:
         )
     config = hub_config(model)
     attention = model.pooling_name == "attention"
-    made = (modeling_flea.FleaForSequenceClassification if attention else HubertForSequenceClassification)(config)
+    kind: type[Classifier] = (
+        modeling_flea.FleaForSequenceClassification if attention else HubertForSequenceClassification
+    )
+    made = kind(config)
     state = {f"hubert.{name}": value for name, value in encoder_state(model, made.hubert.state_dict()).items()}
     state["projector.weight"] = torch.eye(config.hidden_size)  # the stock class has a layer more than we
     state["projector.bias"] = torch.zeros(config.hidden_size)
@@ -67,7 +72,7 @@ def to_transformers(model: FleaClassifier) -> nn.Module:
         state["layer_weights"] = model.layer_logits.detach()
     if attention:
         state = {name: value for name, value in state.items() if not name.startswith("projector.")}
-        state["pooling.weight"] = model.pooling.weight.detach()
+        state["pooling.weight"] = model.pooling.get_parameter("weight").detach()
     made.load_state_dict({name: value.detach().cpu().clone() for name, value in state.items()}, strict=True)
     return made.eval()
 
@@ -78,7 +83,7 @@ def encoder_state(model: FleaClassifier, names: Iterable[str]) -> dict[str, Tens
     if model.encoder.post_extract_proj is None:  # transformers always has one
         own |= {"post_extract_proj.weight": identity, "post_extract_proj.bias": identity.new_zeros(len(identity))}
     layer_norm_mode = model.encoder.config.extractor_mode == "layer_norm"
-    return {name: own[rename(name, layer_norm_mode)] for name in names}
+    return {name: own[known] for name in names if (known := rename(name, layer_norm_mode))}
 
 
 def hub_config(model: FleaClassifier) -> HubertConfig:
@@ -86,7 +91,7 @@ def hub_config(model: FleaClassifier) -> HubertConfig:
     shape: EncoderConfig = model.encoder.config
     dims, kernels, strides = (list(values) for values in zip(*shape.conv_layers))
     names = dict(enumerate(model.classes))
-    off = dict.fromkeys(
+    off: dict[str, Any] = dict.fromkeys(
         ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout",
          "layerdrop", "mask_time_prob"), 0.0,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from praatio.data_classes.interval_tier import IntervalTier
@@ -33,7 +33,7 @@ class Format(NamedTuple):
 
 def to_json(prediction: Prediction, frames: bool = True) -> str:
     """One line: the whole recording, its segments, and its frames; null where a pause was not heard."""
-    facts = {
+    facts: dict[str, Any] = {
         "id": prediction.id,
         "seconds": round(prediction.seconds, 4),
         "emotion": prediction.emotion,

@@ -31,10 +31,11 @@ def load_units(kmeans: Path, checkpoint: Path, layer: int | None = None) -> Fram
     source = model.source
     if source is not None and source.layer is None:
         embedding = open_embedding("predict", None, [], mfcc=True)
-    elif source is None and layer is None:
-        raise CheckpointError(f"{kmeans}: does not say which layer it was fitted on; name it with --layer")
     else:
-        embedding = open_embedding("predict", checkpoint, [source.layer if source else layer], mfcc=False)
+        layer = layer if source is None else source.layer
+        if layer is None:
+            raise CheckpointError(f"{kmeans}: does not say which layer it was fitted on; name it with --layer")
+        embedding = open_embedding("predict", checkpoint, [layer], mfcc=False)
     fitted_on = embedding.sources[0]
     if source is not None and source != fitted_on:
         raise CheckpointError(

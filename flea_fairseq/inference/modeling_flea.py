@@ -7,8 +7,8 @@ imports torch and transformers only; `trust_remote_code=True` runs it. Licence: 
 from dataclasses import dataclass
 
 import torch
-from transformers import HubertModel, HubertPreTrainedModel
-from transformers.utils import ModelOutput
+from transformers import HubertConfig, HubertModel, HubertPreTrainedModel
+from transformers.utils.generic import ModelOutput
 
 
 @dataclass
@@ -23,7 +23,7 @@ class FleaOutput(ModelOutput):
 class FleaForSequenceClassification(HubertPreTrainedModel):
     """Emotion of an utterance. FLEA (2024), equations 2 and 3: a = softmax(tanh(W x)), z = sum_i a_i x_i."""
 
-    def __init__(self, config):
+    def __init__(self, config: HubertConfig) -> None:
         super().__init__(config)
         self.hubert = HubertModel(config)
         self.pooling = torch.nn.Linear(config.hidden_size, 1, bias=False)
@@ -32,7 +32,14 @@ class FleaForSequenceClassification(HubertPreTrainedModel):
             self.layer_weights = torch.nn.Parameter(torch.zeros(config.num_hidden_layers + 1))
         self.post_init()
 
-    def forward(self, input_values, attention_mask=None, labels=None, return_dict=None, **unused):
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **unused: object,
+    ) -> FleaOutput | tuple[torch.Tensor, ...]:
         """input_values: (B, samples) at 16 kHz; attention_mask: (B, samples), 0 on padding."""
         weighted = self.config.use_weighted_layer_sum
         encoded = self.hubert(input_values, attention_mask=attention_mask, output_hidden_states=weighted)

@@ -1,6 +1,7 @@
 """One pass over a recording before the model hears it: its loudness a frame, and what a picture of it needs."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -10,6 +11,14 @@ from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, frame_count
 BLOCK = 1000  # frames read at once
 COLUMNS = 1000  # of the spectrogram, at most
 QUIETEST = -120.0  # dB
+
+
+class Audio(Protocol):
+    """A recording at 16 kHz, mono: its length, and any stretch of it as (stop - start,) float32."""
+
+    samples: int
+
+    def read(self, start: int, stop: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,8 @@ class Overview:
     spectrum: np.ndarray
 
 
-def look_over(audio) -> Overview:
-    """Read a recording (flea_fairseq.inference.recognizer.Audio) once, in blocks of 20 s."""
+def look_over(audio: Audio) -> Overview:
+    """Read a recording once, in blocks of 20 s."""
     frames = frame_count(audio.samples)
     columns = min(frames, COLUMNS)
     levels, low, high = (np.empty(frames, dtype=np.float32) for _ in range(3))

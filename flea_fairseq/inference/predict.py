@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -92,7 +92,7 @@ def find_recordings(audio: Sequence[str]) -> list[Recording]:
 
 
 @contextmanager
-def _recordings(audio: Sequence[str]):
+def _recordings(audio: Sequence[str]) -> Iterator[list[Recording]]:
     """Every recording; standard input is kept in a temporary file while they are read."""
     files = find_recordings([argument for argument in audio if argument != STDIN])
     if STDIN not in audio:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, fra
 from flea_fairseq.data.long_audio import LongAudio
 from flea_fairseq.errors import AudioError
 from flea_fairseq.inference.frame_units import FrameUnits, load_units
-from flea_fairseq.inference.overview import Overview, look_over
+from flea_fairseq.inference.overview import Audio, Overview, look_over
 from flea_fairseq.inference.segments import CHANGE, Segment, find_segments
 from flea_fairseq.inference.windows import Window, plan_windows, sounding, triangle
 from flea_fairseq.models.checkpoints import load_classifier
@@ -24,14 +23,6 @@ from flea_fairseq.models.flea_classifier import FleaClassifier
 FRAME_SECONDS = HOP_SAMPLES / SAMPLE_RATE
 WINDOW_SECONDS = 30.0
 SILENCE_DB = 40.0
-
-
-class Audio(Protocol):
-    """A recording at 16 kHz, mono: its length, and any stretch of it as (stop - start,) float32."""
-
-    samples: int
-
-    def read(self, start: int, stop: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -162,7 +153,7 @@ class EmotionRecognizer:
         for row, (window, waveform) in enumerate(zip(windows, waveforms)):
             length = window.stop - window.start
             stitched.add(window, whole[row], frames[row, :length], attention[row, :length])
-            if self.units is not None:
+            if self.units is not None and stitched.clusters is not None:
                 stitched.clusters[window.start : window.stop] = self.units.label(waveform)
 
 

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,7 +22,7 @@ LEFT, RIGHT = 0.09, 0.985  # of the picture, where time begins and ends
 ROWS = {"waveform": (0.77, 0.13), "spectrogram": (0.59, 0.16), "attention": (0.44, 0.13), "frames": (0.22, 0.20),
         "segments": (0.13, 0.06)}  # fmt: skip
 COLUMNS = 2000  # drawn at most
-STYLE = {"text.parse_math": False, "font.family": "sans-serif", "font.size": 9}
+STYLE: Any = {"text.parse_math": False, "font.family": "sans-serif", "font.size": 9}
 EXPLAINED = (
     "Attention: which frames the classifier used; that is no proof of emotion there. Frames: the classifier's "
     "probabilities for each frame alone. Segments: the likeliest course of emotions."
@@ -139,7 +140,7 @@ def _segments(axes: Axes, prediction: Prediction) -> None:
             0, length, left=segment.start, height=1, color=colours[segment.emotion], edgecolor="white", linewidth=0.5
         )
         if length > prediction.seconds * 0.012 * (len(segment.emotion) + 1):
-            style = {"ha": "center", "va": "center", "color": "white", "fontsize": 8}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": "white", "fontsize": 8}
             axes.text(segment.start + length / 2, 0, _line(segment.emotion), **style)
     axes.set(ylim=(-0.5, 0.5), yticks=[])
     axes.set_ylabel("segments", rotation=0, ha="right", va="center", labelpad=4)

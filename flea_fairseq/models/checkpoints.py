@@ -10,10 +10,10 @@ import json
 import math
 import pickle
 import re
-import typing
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import omegaconf
 import torch
@@ -29,6 +29,9 @@ from flea_fairseq.models import hugging_face
 from flea_fairseq.models.encoder import BASE_CONV_LAYERS, Encoder, EncoderConfig, Regularisation, parse_conv_layers
 from flea_fairseq.models.fingerprint import fingerprint
 from flea_fairseq.models.wav2vec_v1 import Wav2VecV1, frame_parameters
+
+if TYPE_CHECKING:
+    from flea_fairseq.models.flea_classifier import FleaClassifier  # it imports this module
 
 State = dict[str, Tensor]
 FACTS = "flea_fairseq"  # the key of our own entry in a model file, which fairseq passes over
@@ -48,7 +51,7 @@ SAFE_CLASSES = [
     omegaconf.nodes.StringNode,
     collections.defaultdict,
     collections.OrderedDict,
-    typing.Any,
+    Any,
     dict,
     list,
     int,
@@ -68,8 +71,8 @@ class Checkpoint:
     encoder: EncoderConfig
     encoder_state: State
     head_state: State = field(default_factory=dict)  # prediction head (pretraining) or pooling and classifier
-    model: dict[str, typing.Any] = field(default_factory=dict)  # the model's config as plain values
-    facts: dict[str, typing.Any] = field(default_factory=dict)  # what `flea train` and `flea calibrate` noted beside it
+    model: dict[str, Any] = field(default_factory=dict)  # the model's config as plain values
+    facts: dict[str, Any] = field(default_factory=dict)  # what `flea train` and `flea calibrate` noted beside it
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -87,6 +90,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def load_encoder(path: str | Path) -> Encoder | Wav2VecV1:
     """The encoder of any checkpoint that `read_checkpoint` reads, or a wav2vec of the first kind, for evaluation."""
     path = Path(path)
+    encoder: Encoder | Wav2VecV1
     if path.is_dir():
         encoder = build_encoder(_read_folder(path))
     else:
@@ -105,7 +109,7 @@ def _read_folder(path: Path) -> Checkpoint:
     return Checkpoint(path, *hugging_face.read_folder(path, load_tensors))
 
 
-def _entries(content: typing.Any, path: Path) -> tuple[State, dict[str, typing.Any], dict[str, typing.Any]]:
+def _entries(content: Any, path: Path) -> tuple[State, dict[str, Any], dict[str, Any]]:
     """The parameters of a fairseq checkpoint, and the configs of its model and its task as plain values."""
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no entry 'model'")
@@ -119,7 +123,7 @@ def _entries(content: typing.Any, path: Path) -> tuple[State, dict[str, typing.A
         raise CheckpointError(f"{path}: its config is not one of fairseq's: {str(error)[:300]}") from error
 
 
-def _facts(content: dict[str, typing.Any], path: Path) -> dict[str, typing.Any]:
+def _facts(content: dict[str, Any], path: Path) -> dict[str, Any]:
     facts = content.get(FACTS, {})
     temperature = facts.get("temperature", 1.0) if isinstance(facts, dict) else None
     if not isinstance(temperature, float) or not 0 < temperature < math.inf:
@@ -127,7 +131,7 @@ def _facts(content: dict[str, typing.Any], path: Path) -> dict[str, typing.Any]:
     return facts
 
 
-def _read_fairseq(path: Path, state: State, model: dict[str, typing.Any], task: dict[str, typing.Any]) -> Checkpoint:
+def _read_fairseq(path: Path, state: State, model: dict[str, Any], task: dict[str, Any]) -> Checkpoint:
     if frame_parameters(state):
         raise CheckpointError(f"{path}: wav2vec of the first kind: it gives frames (flea extract), but has no encoder")
     if any(name.startswith("w2v_encoder.") for name in state):
@@ -158,7 +162,7 @@ def build_encoder(checkpoint: Checkpoint, regularisation: Regularisation | None 
     return encoder
 
 
-def load_classifier(path: str | Path) -> "torch.nn.Module":
+def load_classifier(path: str | Path) -> "FleaClassifier":
     """A `flea_classifier` checkpoint as a FleaClassifier in evaluation mode; it needs no file but this one."""
     from flea_fairseq.models.flea_classifier import FleaClassifier  # it imports this module
 
@@ -179,7 +183,7 @@ def load_state(module: torch.nn.Module, state: State, path: Path) -> None:
         ) from error
 
 
-def load_tensors(path: Path) -> typing.Any:
+def load_tensors(path: Path) -> Any:
     """Read a torch or safetensors file without executing anything from it."""
     allow_fairseq_classes()
     try:
@@ -199,7 +203,7 @@ def load_tensors(path: Path) -> typing.Any:
         raise CheckpointError(f"{path}: damaged or not a model file: {str(error)[:300]}") from error
 
 
-def write_model(source: Path, output: Path, facts: dict[str, typing.Any]) -> None:
+def write_model(source: Path, output: Path, facts: dict[str, Any]) -> None:
     """Write what loading needs, without the optimiser (two thirds of the file) and the meters, and add facts.
 
     facts: plain values beside those that the source holds already, such as the temperature of its probabilities.
@@ -216,7 +220,7 @@ def _split_encoder(state: State) -> tuple[State, State]:
     return encoder, {name: value for name, value in state.items() if name not in encoder}
 
 
-def _plain(config: typing.Any) -> dict[str, typing.Any]:
+def _plain(config: Any) -> dict[str, Any]:
     """A stored config as plain values; interpolations are left as text and never resolved."""
     if isinstance(config, (omegaconf.DictConfig, omegaconf.ListConfig)):
         config = omegaconf.OmegaConf.to_container(config, resolve=False)
@@ -225,7 +229,7 @@ def _plain(config: typing.Any) -> dict[str, typing.Any]:
     return dict(config or {})
 
 
-def _encoder_config(model: dict[str, typing.Any], task: dict[str, typing.Any], path: Path) -> EncoderConfig:
+def _encoder_config(model: dict[str, Any], task: dict[str, Any], path: Path) -> EncoderConfig:
     if model.get("layer_type", "transformer") != "transformer":
         raise CheckpointError(f"{path}: layer_type {model['layer_type']!r} is not supported, only 'transformer'")
     base = EncoderConfig()

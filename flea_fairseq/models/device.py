@@ -1,10 +1,14 @@
 """Where and how models run when they are not trained by fairseq: the one place that decides."""
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.nn.utils import remove_weight_norm
 
 from flea_fairseq.allocator import keep_few_primitives, keep_freed_memory
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def best_device() -> torch.device:
@@ -12,7 +16,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def on_best_device(model: nn.Module) -> nn.Module:
+def on_best_device(model: Model) -> Model:
     """Move a model there, to be used and no longer trained.
 
     The product of direction and length that weight normalisation (of the positions' convolution, 4.7 million weights)

@@ -30,7 +30,7 @@ def parse_conv_layers(text: str, source: str) -> ConvLayers:
     Raises CheckpointError, naming `source`, for anything outside that grammar.
     """
 
-    def read(node: ast.expr) -> list:
+    def read(node: ast.expr) -> list[Any]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             return read(node.left) + read(node.right)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
@@ -226,8 +226,8 @@ def layer_inputs(transformer: TransformerEncoder) -> Iterator[dict[int, Tensor]]
     inputs: dict[int, Tensor] = {}
     caller = get_ident()  # another thread may use the same model meanwhile
 
-    def keep(index: int) -> Callable[[nn.Module, tuple], None]:
-        def hook(layer: nn.Module, args: tuple) -> None:
+    def keep(index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...]) -> None:
             if get_ident() == caller:
                 inputs[index] = args[0]
 

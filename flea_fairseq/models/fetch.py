@@ -113,7 +113,7 @@ def _receive(name: str, url: str, part: Path) -> int | None:
     if state and done == state["size"]:
         return done
     headers = {"Accept-Encoding": "identity"}  # the length is that of the file itself
-    if done:
+    if state and done:
         headers |= {"Range": f"bytes={done}-", "If-Range": state["validator"]}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if done and response.status_code == requests.codes.requested_range_not_satisfiable:

@@ -1,13 +1,14 @@
 """`flea_classifier`: an encoder, a pooling, and a linear layer (phases 1b and 3)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, List
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
+from fairseq.tasks import FairseqTask
 from omegaconf import II, open_dict
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -103,7 +104,7 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         return self.encoder.normalize
 
     @classmethod
-    def build_model(cls, cfg: FleaClassifierConfig, task) -> "FleaClassifier":
+    def build_model(cls, cfg: FleaClassifierConfig, task: FairseqTask) -> "FleaClassifier":
         """Called by fairseq. The task copies `stored_config` into fairseq's config, for later loads."""
         if not cfg.init_checkpoint:
             raise CheckpointError("model.init_checkpoint is empty: name the encoder to start from")
@@ -153,11 +154,12 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
             return apply_masks(x, padding, self.encoder.mask_emb, self.mask, self.mask_channel, rngs)[0]
 
         frozen = self.freeze_encoder or (self.training and self._update < self.freeze_encoder_updates)
-        encode = self.encoder if self.layer_logits is None else self.encoder.hidden_states
+        encode: Callable[..., Any] = self.encoder if self.layer_logits is None else self.encoder.hidden_states
         with self.seeded(), torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             x, frames = encode(source, lengths, mask=mask if self.training and not self.freeze_encoder else None)
         if self.layer_logits is not None:
-            x = sum(weight * state for weight, state in zip(self.layer_logits.softmax(0), x))
+            first, *rest = (weight * state for weight, state in zip(self.layer_logits.softmax(0), x))
+            x = sum(rest, first)
         vector, attention = self.pooling(self.dropout(x), padding_mask(frames, x.size(1)))
         return {"logits": self.head(self.activation(vector)), "attention": attention, "x": x, "frames": frames}
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.dataclass import ChoiceEnum
+from fairseq.data.dictionary import Dictionary
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import register_model
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.modules import GradMultiply
+from fairseq.tasks import FairseqTask
 from omegaconf import II
 from torch import Tensor, nn
 
@@ -60,7 +62,7 @@ class FleaHubertModel(SeededForward, HubertModel):
 
     predicts_parts = True  # tells the criterion that forward() takes `masked` and `unmasked`
 
-    def __init__(self, cfg: FleaHubertConfig, task_cfg, dictionaries) -> None:
+    def __init__(self, cfg: FleaHubertConfig, task_cfg: FairseqDataclass, dictionaries: list[Dictionary]) -> None:
         make_safe(cfg, FIXED)
         super().__init__(cfg, task_cfg, dictionaries)
         self.seed = cfg.seed
@@ -76,7 +78,7 @@ class FleaHubertModel(SeededForward, HubertModel):
             )
 
     @classmethod
-    def build_model(cls, cfg: FleaHubertConfig, task) -> "FleaHubertModel":
+    def build_model(cls, cfg: FleaHubertConfig, task: FairseqTask) -> "FleaHubertModel":
         """Called by fairseq."""
         if not cfg.init_checkpoint:
             return cls(cfg, task.cfg, task.dictionaries)
@@ -146,12 +148,16 @@ class FleaHubertModel(SeededForward, HubertModel):
         key = "target_m_list" if is_masked else "target_u_list"
         return [target.long() for target in net_output[key] if target is not None]
 
-    def apply_mask(self, x: Tensor, padding_mask: Tensor | None, target_list) -> tuple[Tensor, Tensor]:
+    def apply_mask(
+        self, x: Tensor, padding_mask: Tensor | None, target_list: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """As fairseq's, from generators of our own: x (B, T, D) -> masked x, mask (B, T)."""
         time, channel = (self.mask_prob, self.mask_length), (self.mask_channel_prob, self.mask_channel_length)
         return apply_masks(x, padding_mask, self.mask_emb, time, channel, self._rngs)
 
-    def _encode(self, source, target_list, padding_mask, mask):
+    def _encode(
+        self, source: Tensor, target_list: list[Tensor] | None, padding_mask: Tensor | None, mask: bool
+    ) -> tuple[Tensor, list[Tensor], Tensor | None, Tensor, Tensor]:
         """Everything before the prediction head, as in fairseq's forward()."""
         features = self.forward_features(source)
         features, targets = self.forward_targets(features, target_list)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from fairseq.tasks import FairseqTask
 from omegaconf import II
 from torch import Tensor
 
@@ -76,7 +77,7 @@ class FleaWav2Vec2Model(SeededForward, Wav2Vec2Model):
         freeze_cnn(self, cfg.feature_grad_mult)
 
     @classmethod
-    def build_model(cls, cfg: FleaWav2Vec2Config, task) -> "FleaWav2Vec2Model":
+    def build_model(cls, cfg: FleaWav2Vec2Config, task: FairseqTask) -> "FleaWav2Vec2Model":
         """Called by fairseq."""
         if not cfg.init_checkpoint:
             return cls(cfg)
@@ -88,7 +89,12 @@ class FleaWav2Vec2Model(SeededForward, Wav2Vec2Model):
         return model
 
     def forward(
-        self, source: Tensor, padding_mask: Tensor | None = None, *args, utterances: Tensor | None = None, **options
+        self,
+        source: Tensor,
+        padding_mask: Tensor | None = None,
+        *args: Any,
+        utterances: Tensor | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
         """As fairseq's. utterances: (B,) numbers that masks are drawn from, with the seed and the update."""
         self._rngs = self.generators(len(source), utterances)
@@ -96,14 +102,14 @@ class FleaWav2Vec2Model(SeededForward, Wav2Vec2Model):
             return super().forward(source, padding_mask, *args, **options)
 
     def apply_mask(
-        self, x: Tensor, padding_mask: Tensor | None, mask_indices: Tensor | None = None, **options
+        self, x: Tensor, padding_mask: Tensor | None, mask_indices: Tensor | None = None, **options: Any
     ) -> tuple[Tensor, Tensor]:
         """As fairseq's, but masks that are not given come from generators of our own.
 
         x: (B, T, D). Raises AudioError for utterances of which no two frames can be masked, the other's contrast.
         """
         if mask_indices is None:
-            mask = frame_mask(x.shape[:2], padding_mask, self.mask_prob, self.mask_length, self._rngs)
+            mask = frame_mask((len(x), x.size(1)), padding_mask, self.mask_prob, self.mask_length, self._rngs)
             mask_indices = same_counts(mask, self._rngs).to(x.device)
             if int(mask_indices[0].sum()) < 2:
                 raise AudioError(

@@ -1,6 +1,7 @@
 """fairseq's transformer layer with the same parameters and results, and with less memory and time in training."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from flea_fairseq.models.lean_positions import LeanPositions
 from flea_fairseq.models.precision import is_single_on_cpu
 
+Activation = Callable[[Tensor], Tensor]
 LEVELS = 1 << 16  # of the random numbers that dropout compares with: probabilities are rounded to 1/65536
 
 
@@ -122,14 +124,14 @@ def kept(shape: torch.Size, p: float) -> Tensor:
 
 class _Dropout(Function):
     @staticmethod
-    def forward(context, x: Tensor, p: float) -> Tensor:
+    def forward(context: Any, x: Tensor, p: float) -> Tensor:
         mask = kept(x.shape, p)
         context.save_for_backward(mask)
         context.scale = 1 / (1 - p)
         return torch.where(mask, x, 0).mul_(context.scale)
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (mask,) = context.saved_tensors
         return torch.where(mask, gradient, 0).mul_(context.scale), None
 
@@ -141,7 +143,7 @@ class _Activated(Function):
     """
 
     @staticmethod
-    def forward(context, hidden: Tensor, weight: Tensor, bias: Tensor, activation: Callable, p: float) -> Tensor:
+    def forward(context: Any, hidden: Tensor, weight: Tensor, bias: Tensor, activation: Activation, p: float) -> Tensor:
         mask = chosen(hidden, p) if p > 0 else None
         context.save_for_backward(hidden, weight, mask)
         context.activation, context.p = activation, p
@@ -149,7 +151,7 @@ class _Activated(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(context, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         hidden, weight, mask = context.saved_tensors
         with torch.enable_grad():
             hidden = hidden.detach().requires_grad_()
@@ -160,7 +162,7 @@ class _Activated(Function):
         return to_hidden, to_weight, rows.sum(0).to(weight.dtype), None, None
 
 
-def _activate(hidden: Tensor, activation: Callable, mask: Tensor | None, p: float) -> Tensor:
+def _activate(hidden: Tensor, activation: Activation, mask: Tensor | None, p: float) -> Tensor:
     active = activation(hidden)
     return active if mask is None else torch.where(mask, active, 0) * (1 / (1 - p))
 
@@ -169,7 +171,7 @@ class _Attention(Function):
     """softmax(q k^T) with dropout, times v: (N, T, d) each; q is scaled; padding: (N, 1, T) or None."""
 
     @staticmethod
-    def forward(context, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, p: float) -> Tensor:
+    def forward(context: Any, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None, p: float) -> Tensor:
         scores = torch.bmm(q, k.transpose(1, 2))
         if padding is not None:
             scores.masked_fill_(padding, float("-inf"))
@@ -180,7 +182,7 @@ class _Attention(Function):
         return torch.bmm(torch.where(mask, weights, 0), v).mul_(context.scale)
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, weights, mask = context.saved_tensors
         gradient = gradient * context.scale
         to_v = torch.bmm(torch.where(mask, weights, 0).transpose(1, 2), gradient)

@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class LeanPositions(nn.Conv1d):
         if not is_single_on_cpu(x) or not torch.is_grad_enabled() or len(x) * x.shape[2] < self.kernel_size[0]:
             return super()._conv_forward(x, weight, bias)
         parts = math.gcd(self.groups, PARTS)
-        options = {"use_reentrant": False, "preserve_rng_state": False}
+        options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
         pairs = zip(x.chunk(parts, 1), weight.chunk(parts))
         y = torch.cat([checkpoint(correlate, *pair, self.padding[0], **options) for pair in pairs], 1)
         return y if bias is None else y + bias[:, None]

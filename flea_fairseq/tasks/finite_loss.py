@@ -3,17 +3,22 @@
 from typing import Any
 
 import torch
+from fairseq.criterions import FairseqCriterion
+from fairseq.models import BaseFairseqModel
+from fairseq.optim import FairseqOptimizer
+from fairseq.tasks import FairseqTask
 
 from flea_fairseq.data.protocols import some
 from flea_fairseq.errors import ExperimentError
 
 
-class FiniteLoss:
+class FiniteLoss(FairseqTask):
     """Mixin for a task whose training split has `name_of(index)`."""
 
     def train_step(
-        self, sample: dict[str, Any], model, criterion, optimizer, update_num: int, ignore_grad: bool = False
-    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
+        self, sample: dict[str, Any], model: BaseFairseqModel, criterion: FairseqCriterion, optimizer: FairseqOptimizer,
+        update_num: int, ignore_grad: bool = False,
+    ) -> tuple[torch.Tensor, int, dict[str, Any]]:  # fmt: skip
         """As fairseq's. Raises ExperimentError for a loss that is not finite.
 
         In fp16 and amp such a loss may be an overflow: fairseq lowers the loss scale and leaves out the update. In fp16

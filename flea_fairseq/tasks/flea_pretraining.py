@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 import torch.utils.deterministic
-from fairseq.data import BaseWrapperDataset
+from fairseq.data import BaseWrapperDataset, FairseqDataset
+from fairseq.data.iterators import EpochBatchIterating
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
@@ -35,15 +36,15 @@ class ResumableTask(FiniteLoss):
     """
 
     @classmethod
-    def setup_task(cls, cfg: FairseqDataclass, **kwargs) -> "ResumableTask":
+    def setup_task(cls, cfg: FairseqDataclass, **kwargs: Any) -> "ResumableTask":
         repair_last(cfg.save_dir)
         return cls(cfg)
 
-    def load_dataset(self, split: str, *args, **kwargs) -> None:
+    def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
         super().load_dataset(split, *args, **kwargs)
         self.datasets[split] = SeededCrops(self.datasets[split], self.cfg.seed)
 
-    def get_batch_iterator(self, dataset, *args, **kwargs):
+    def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterating:
         """As fairseq's, without dropping the last utterances."""
         kwargs["required_batch_size_multiple"] = 1
         return super().get_batch_iterator(dataset, *args, **kwargs)
@@ -123,7 +124,7 @@ class SeededCrops(BaseWrapperDataset):
 
     can_reuse_epoch_itr_across_epochs = False  # a resumed run makes its batches anew; so must one that was not
 
-    def __init__(self, dataset, seed: int) -> None:
+    def __init__(self, dataset: FairseqDataset, seed: int) -> None:
         super().__init__(dataset)
         self.seed = seed
         self.epoch = SharedEpoch()

@@ -1,10 +1,14 @@
 """`speech_emotion`: one emotion an utterance, from `{split}.tsv`, `{split}.emo` and `dict.emo.txt`."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from fairseq.data.iterators import EpochBatchIterating
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING, open_dict
 
@@ -53,11 +57,11 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
         self.cnn: FrozenCnn | None = None
 
     @classmethod
-    def setup_task(cls, cfg: SpeechEmotionConfig, **kwargs) -> "SpeechEmotionTask":
+    def setup_task(cls, cfg: SpeechEmotionConfig, **kwargs: Any) -> "SpeechEmotionTask":
         repair_last(cfg.save_dir)
         return cls(cfg)
 
-    def build_model(self, cfg, from_checkpoint: bool = False):
+    def build_model(self, cfg: FairseqDataclass, from_checkpoint: bool = False) -> BaseFairseqModel:
         model = super().build_model(cfg)
         with open_dict(cfg):
             cfg.update(model.stored_config())
@@ -70,7 +74,7 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
             self.cnn = FrozenCnn(model.encoder, self.cfg.cnn_cache)
         return model
 
-    def load_dataset(self, split: str, **kwargs) -> None:
+    def load_dataset(self, split: str, **kwargs: Any) -> None:
         """Read a split, and compute the CNN output of its utterances where it is to be kept and is not there.
 
         Raises FormatError where labels and utterances do not fit each other or the dictionary.
@@ -112,7 +116,7 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
         counts = Counter(self.read_targets(self.cfg.train_subset))
         return {name: counts[i] for i, name in enumerate(self.classes)}
 
-    def get_batch_iterator(self, dataset, *args, **kwargs):
+    def get_batch_iterator(self, dataset: EmotionDataset, *args: Any, **kwargs: Any) -> EpochBatchIterating:
         """As fairseq's, but never dropping utterances; outside training each is scheduled exactly once."""
         kwargs["required_batch_size_multiple"] = 1  # fairseq's default of 8 drops the last batch
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
@@ -132,7 +136,7 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
         return None
 
 
-def check_scored_once(batches, utterances: int) -> None:
+def check_scored_once(batches: Iterable[Iterable[int]], utterances: int) -> None:
     """Raise CorpusError unless the batches hold each of `utterances` indices exactly once."""
     counts = Counter(int(index) for batch in batches for index in batch)
     missing = [index for index in range(utterances) if index not in counts]

@@ -27,7 +27,8 @@ def take_gpus(pause: float = 0.5) -> None:
 
 def _take(folder: Path, numbers: Sequence[str], wanted: int) -> list[str]:
     """All that are wanted, or none: two steps that hold a half each would wait for each other."""
-    taken, files = [], []
+    taken: list[str] = []
+    files: list[int] = []
     for number in numbers:
         if len(taken) == wanted:
             break

@@ -99,9 +99,9 @@ def snakemake(
     with process:
         try:
             if "--dry-run" in options:
-                lines = list(process.stdout)
+                lines = list(process.stdout or ())
             else:
-                lines = follow(process.stdout, output / "logs" / f"snakemake_{target}.log", output)
+                lines = follow(process.stdout or (), output / "logs" / f"snakemake_{target}.log", output)
         except BaseException:
             stop(process, output, cluster="--profile" in options)
             raise
@@ -111,7 +111,7 @@ def snakemake(
     return "".join(lines)
 
 
-def stop(process: subprocess.Popen, output: Path, cluster: bool) -> None:
+def stop(process: subprocess.Popen[str], output: Path, cluster: bool) -> None:
     """End Snakemake and its steps, and the Slurm jobs that work in the folder, after Ctrl-C or SIGTERM."""
     if cluster:  # on SIGINT Snakemake cancels the jobs that it knows of; on SIGTERM it would wait for them
         process.send_signal(signal.SIGINT)

@@ -1,9 +1,10 @@
 """experiment.yaml: what is run, on which corpus, under which protocol. Unknown keys and wrong types are refused."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Dict, List, get_origin
+from typing import Any, Dict, List, cast, get_origin
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -77,7 +78,7 @@ class Experiment:
     settings: Dict[str, Dict[str, Any]] = field(default_factory=dict)  # base config, family or model: key -> value
 
 
-def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
+def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment:
     """Read an experiment.yaml; changes: `key=value`, with dots for nested keys. Raises ExperimentError.
 
     `base: other.yaml` in a file takes everything from there that the file does not say itself.
@@ -91,7 +92,7 @@ def read_experiment(path: str | Path, changes: List[str] = ()) -> Experiment:
     _plain_values(Experiment, values)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Experiment), OmegaConf.create(values))
-        experiment = OmegaConf.to_object(merged)
+        experiment = cast(Experiment, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         raise ExperimentError(f"{path}: {where}{str(error).splitlines()[0]}") from error
@@ -145,7 +146,7 @@ def _plain_values(of: type, values: dict[str, Any]) -> None:
     """One value stands for a list of one, and nothing for an empty text; in nested settings too."""
     for item in fields(of):
         value = values.get(item.name)
-        if is_dataclass(item.type) and isinstance(value, dict):
+        if isinstance(item.type, type) and is_dataclass(item.type) and isinstance(value, dict):
             _plain_values(item.type, value)
         elif item.name in values and get_origin(item.type) in (list, List) and not isinstance(value, list):
             values[item.name] = [value]

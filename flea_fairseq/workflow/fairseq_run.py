@@ -5,9 +5,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -37,7 +37,7 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
         try:
             with writing(log), open(log, "a", encoding="utf-8") as file:
                 begin = file.tell()
-                _follow(_copy(process.stdout, file), run_dir, values)
+                _follow(_copy(process.stdout or (), file), run_dir, values)
         except BaseException:
             process.terminate()
             raise
@@ -55,7 +55,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _copy(lines: Iterable[str], file) -> Iterable[str]:
+def _copy(lines: Iterable[str], file: TextIO) -> Iterator[str]:
     for line in lines:
         file.write(line)
         file.flush()

@@ -86,7 +86,8 @@ def time_limits(progress: Progress | None, values: dict[str, Any], to_train: flo
     the checkpoint tells; to have one, a training first stops after two minutes, unless its job is about as short.
     """
     key = "checkpoint.save_interval_updates"
-    limits, stop = {}, to_train
+    limits: dict[str, Any] = {}
+    stop = to_train
     if values.get(key) and values.get("dataset.disable_validation"):
         if progress is not None:
             limits[key] = save_interval(progress, values[key])

@@ -172,9 +172,7 @@ def _chen_rudnicky(made: Method, plan: Experiment, weights: Weights) -> None:
         made.models[name] = _model(plan, "finetune", ("chen_rudnicky", name), start=start, system="chen_rudnicky")
 
 
-def _model(
-    plan: Experiment, config: str, groups: tuple[str, ...], *fixed: str, **values: str | tuple[str, ...]
-) -> Model:
+def _model(plan: Experiment, config: str, groups: tuple[str, ...], *fixed: str, **values: Any) -> Model:
     """fixed: overrides that the method itself sets, whatever the settings say."""
     system = Path(plan.config_dir) / "system" / f"{values['system']}.yaml" if "system" in values else None
     return Model(config, (*overrides(plan.settings, (config, *groups), system), *fixed), **values)
@@ -194,7 +192,7 @@ def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, 
         ]  # fmt: skip
     if name == "baseline":
         return [{"key": name, "title": "logistic regression on log-mel", "group": name, "seeded": False}]
-    row = {"key": name, "seeded": True}
+    row: dict[str, Any] = {"key": name, "seeded": True}
     if name == "tapt":
         return [{**row, "title": "TAPT, average pooling", "group": "tapt"}]
     if name in HEADS:

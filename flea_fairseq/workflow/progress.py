@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -104,7 +105,7 @@ def step_name(log: str) -> str:
 
 
 @contextmanager
-def refreshing(bar: tqdm, graph: Graph, folder: Path) -> Iterator[None]:
+def refreshing(bar: "tqdm[Any]", graph: Graph, folder: Path) -> Iterator[None]:
     """Show the last progress line of each running step's log, twice a second."""
     done = threading.Event()
 

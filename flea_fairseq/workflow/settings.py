@@ -131,6 +131,7 @@ def _check_evaluated(where: str, key: str, value: Any) -> None:
         raise ExperimentError(f"{where} is {str(value)[:200]!r}: fairseq would start this as a program; leave it out")
     if name not in EVALUATED or not isinstance(value, str):
         return
+    nodes: list[ast.AST | None]
     try:
         nodes = list(ast.walk(ast.parse(value, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -296,7 +296,7 @@ def train(
     from flea_fairseq.workflow.launch import Launch
     from flea_fairseq.workflow.train import train
 
-    how = {"launch": Launch(processes, launch), "time_limit": time_limit, "margin": margin}
+    how: dict[str, Any] = {"launch": Launch(processes, launch), "time_limit": time_limit, "margin": margin}
     train(config_dir, config, data, output, run_dir, init, labels, label_sets, system, settings, cnn_cache, **how)
 
 

@@ -47,7 +47,7 @@ def page(
         classes=classes,
         means=means,
         notes=[(system["title"], system["note"]) for system in facts["systems"] if system.get("note")],
-        reference=titles(means).get(facts.get("reference")),
+        reference=titles(means).get(facts.get("reference") or ""),
         ua_figure=fold_figure(
             [row["title"] for row in means],
             [[fold["ua"] for fold in folds[row["system"]]] for row in means],

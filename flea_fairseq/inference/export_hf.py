@@ -99,7 +99,7 @@ def hub_config(model: FleaClassifier) -> HubertConfig:
         hidden_size=shape.encoder_embed_dim, num_hidden_layers=shape.encoder_layers,
         num_attention_heads=shape.encoder_attention_heads, intermediate_size=shape.encoder_ffn_embed_dim,
         hidden_act=shape.activation_fn, conv_dim=dims, conv_kernel=kernels, conv_stride=strides,
-        conv_bias=shape.conv_bias, num_feat_extract_layers=len(dims),
+        conv_bias=shape.conv_bias,
         feat_extract_norm="layer" if shape.extractor_mode == "layer_norm" else "group",
         num_conv_pos_embeddings=shape.conv_pos, num_conv_pos_embedding_groups=shape.conv_pos_groups,
         do_stable_layer_norm=shape.layer_norm_first, classifier_proj_size=shape.encoder_embed_dim,

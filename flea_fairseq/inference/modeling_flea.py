@@ -27,7 +27,7 @@ class FleaForSequenceClassification(HubertPreTrainedModel):
         super().__init__(config)
         self.hubert = HubertModel(config)
         self.pooling = torch.nn.Linear(config.hidden_size, 1, bias=False)
-        self.classifier = torch.nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = torch.nn.Linear(config.hidden_size, config.num_labels)  # type: ignore[arg-type]  # None in its type only
         if config.use_weighted_layer_sum:
             self.layer_weights = torch.nn.Parameter(torch.zeros(config.num_hidden_layers + 1))
         self.post_init()
@@ -35,7 +35,7 @@ class FleaForSequenceClassification(HubertPreTrainedModel):
     def forward(
         self,
         input_values: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
         labels: torch.Tensor | None = None,
         return_dict: bool | None = None,
         **unused: object,

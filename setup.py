@@ -71,7 +71,7 @@ setup(
             "espeakng-loader",  # speech for the demo's corpus
             "hypothesis",  # broken files by the thousand, the same ones every time
             # Fuzzing guided by coverage; there are no wheels for others, and `make fuzz` says so there.
-            'atheris; python_version >= "3.11" and sys_platform == "linux" and platform_machine == "x86_64"',
+            'atheris; python_version >= "3.11" and sys_platform == "linux" and platform_machine == "x86_64"',  # fuzzer
         ],
         "demo": ["espeakng-loader"],  # a speech synthesiser with its voices
         "workflow": ['snakemake>=9; python_version >= "3.11"'],  # the graph of an experiment

@@ -210,13 +210,13 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
 
     def set_items(self) -> None:
         """SETITEMS."""
-        items = self.pop_mark()
+        items = self.pop_mark()  # type: ignore[attr-defined]  # of the reader in Python, which has no types
         self.stack[-1].update(_items(items))
 
     def make_dict(self) -> None:
         """DICT."""
-        items = self.pop_mark()
-        self.append(_items(items))
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        self.stack.append(_items(items))
 
     dispatch: ClassVar[dict[int, Any]] = {
         **{code: pickle._Unpickler.dispatch[code] for code in PLAIN_OPCODES},
@@ -229,7 +229,7 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
     }
 
 
-def _items(flat: list) -> dict:
+def _items(flat: list[Any]) -> dict[Any, Any]:
     """Keys and values in turn as a dict; keys are text or numbers: tuples of tuples would take for ever to hash."""
     if not all(isinstance(key, (str, bytes, int, float, type(None))) for key in flat[::2]):
         raise TypeError("a key that is neither text nor number")

@@ -41,6 +41,6 @@ class FiniteLoss(FairseqTask):
 def may_overflow(optimizer: Any) -> bool:
     """Whether a lower loss scale, which a loss that is no number leads to, may still help."""
     scaler = getattr(optimizer, "scaler", None) or getattr(optimizer, "_grad_scaler", None)  # of fp16, of amp
-    if not hasattr(scaler, "min_loss_scale"):
+    if scaler is None or not hasattr(scaler, "min_loss_scale"):
         return scaler is not None  # amp's scale has no end
     return bool(scaler.loss_scale > scaler.min_loss_scale * scaler.scale_factor)

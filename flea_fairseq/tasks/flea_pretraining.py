@@ -61,7 +61,7 @@ class FleaPretrainingConfig(HubertPretrainingConfig):
 class FleaPretrainingTask(ResumableTask, HubertPretrainingTask):
     """Masked prediction of frame labels; reads the same files as `hubert_pretraining`."""
 
-    def load_dataset(self, split: str, **kwargs) -> None:
+    def load_dataset(self, split: str, **kwargs: Any) -> None:
         """As fairseq's. Raises FormatError for labels of other recordings, of which fairseq only warns."""
         for name in self.cfg.labels:
             path = Path(self.get_label_dir(), f"{split}.{name}")
@@ -96,7 +96,7 @@ class FleaAudioPretrainingConfig(AudioPretrainingConfig):
 class FleaAudioPretrainingTask(ResumableTask, AudioPretrainingTask):
     """Contrastive pretraining of wav2vec 2.0 on audio alone; reads the same files as `audio_pretraining`."""
 
-    def train_step(self, sample: dict[str, Any], *args, **kwargs) -> tuple[torch.Tensor, int, dict[str, Any]]:
+    def train_step(self, sample: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """As fairseq's; on a CPU, gradients of a frame that is the negative of several are added up in one order."""
         with in_one_order(sample["net_input"]["source"].device.type == "cpu"):
             return super().train_step(sample, *args, **kwargs)
@@ -105,15 +105,16 @@ class FleaAudioPretrainingTask(ResumableTask, AudioPretrainingTask):
 @contextmanager
 def in_one_order(wanted: bool) -> Iterator[None]:
     """Let torch's threads not race, where that is wanted (torch's own switch, without its filling of new memory)."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # its switch is made at run time
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     if wanted:
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        memory.fill_uninitialized_memory = before[1]
 
 
 class SeededCrops(BaseWrapperDataset):

@@ -79,7 +79,7 @@ def train(
         return output
     shared = share(values, launch.processes)
     own |= {"task.cnn_cache": cnn_cache.resolve()} if cnn_cache is not None else {}
-    config = {**values, **own, **shared, "common.user_dir": USER_DIR}
+    whole = {**values, **own, **shared, "common.user_dir": USER_DIR}
     words = launch_command(launch), launch_settings(launch)
     left = seconds_left() if time_limit is None else time_limit
     deadline = None if left is None else time.monotonic() + seconds_to_train(left, margin)
@@ -87,7 +87,7 @@ def train(
     with holding(run_dir.resolve().with_name(f".{run_dir.name}.lock"), busy) as lock:
         _keep_or_clear(run_dir, inputs, launch.processes)
         print(describe(values, shared, launch.processes))
-        _train_to_end(words, config, run_dir, deadline, lock)
+        _train_to_end(words, whole, run_dir, deadline, lock)
         _finish(run_dir, inputs, output, data, values)
     return output
 

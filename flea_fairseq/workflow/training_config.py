@@ -176,6 +176,7 @@ def _resolved(key: str, values: Mapping[str, Any]) -> Any:
 
 def _numbers_only(where: str, value: str) -> str:
     """Of a text that fairseq evaluates, let only numbers in brackets reach it, with + and *."""
+    nodes: list[ast.AST | None]
     try:
         nodes = list(ast.walk(ast.parse(value, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

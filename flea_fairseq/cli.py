@@ -13,7 +13,7 @@ import click
 
 from flea_fairseq import __version__
 from flea_fairseq.data.files import explained
-from flea_fairseq.errors import FleaError
+from flea_fairseq.errors import FleaError, printable
 from flea_fairseq.workflow.devices import take_gpus
 
 PATH = click.Path(path_type=Path)
@@ -28,12 +28,13 @@ class Verbs(click.Group):
         try:
             return super().invoke(context)
         except FleaError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo("error: " + "\n".join(printable(str(line)) for line in error.args), err=True)
             sys.exit(getattr(error, "status", 1))
         except OSError as error:  # a file that may not be read
             if error.errno is None or isinstance(error, BrokenPipeError):
                 raise
-            click.echo(f"error: {error.filename or 'standard output'}: {explained(error.errno)}", err=True)
+            where = error.filename or "standard output"
+            click.echo(printable(f"error: {where}: {explained(error.errno)}"), err=True)
             sys.exit(1)
 
 
@@ -278,7 +279,7 @@ def train(
     config_dir, config, data, output, run_dir, init, labels, label_sets, system, cnn_cache, processes, launch,
     time_limit, margin, settings,
 ) -> None:  # fmt: skip
-    """Train with fairseq-hydra-train; SETTINGS are hydra overrides."""
+    """Train with fairseq-hydra-train; SETTINGS are KEY=VALUE, the value as YAML."""
     from flea_fairseq.workflow.launch import Launch
     from flea_fairseq.workflow.train import train
 

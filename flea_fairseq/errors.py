@@ -3,8 +3,19 @@
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """Text with control characters written out, such as \\x1b: a name from elsewhere must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
 class FleaError(Exception):
-    """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
+    """Something the user gave does not fit; shown by the command line in one line, without a traceback.
+
+    Several arguments are several lines.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class AudioError(FleaError):

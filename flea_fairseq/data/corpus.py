@@ -6,6 +6,7 @@ from pathlib import Path
 from flea_fairseq.data.files import write_text
 from flea_fairseq.data.manifest import (
     check_root,
+    label_problem,
     name_problem,
     parse_frames,
     read_lines,
@@ -99,11 +100,10 @@ def utterance_problem(utterance: Utterance) -> str | None:
         return f"id {utterance.id!r}, expected its file's name without suffix, {utterance_id(utterance.path)!r}"
     if utterance.frames <= 0:
         return f"{utterance.frames} samples, expected a whole number above zero"
-    for column in ("speaker", "emotion"):
-        if problem := text_problem(getattr(utterance, column)):
-            return f"{column} {getattr(utterance, column)!r} {problem}"
+    if problem := text_problem(utterance.speaker):
+        return f"speaker {utterance.speaker!r} {problem}"
+    if problem := label_problem(utterance.emotion):
+        return f"emotion {utterance.emotion!r} {problem}"
     if utterance.session and (problem := text_problem(utterance.session)):
         return f"session {utterance.session!r} {problem}"
-    if " " in utterance.emotion:
-        return f"emotion {utterance.emotion!r}, expected one word without spaces"
     return None

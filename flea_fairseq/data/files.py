@@ -69,8 +69,8 @@ def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
-    The temporary name keeps the suffix, because numpy chooses a format by it. Write it with Python's own files:
-    libsndfile's can lose their end on a full disk, and say nothing. Raises WriteError.
+    The temporary name keeps the suffix, because numpy chooses a format by it, and the beginning of a long name. Write
+    it with Python's own files: libsndfile's can lose their end on a full disk, and say nothing. Raises WriteError.
     """
     path = Path(path)
     temporary = _temporary(path, path.parent, tempfile.mkstemp)
@@ -135,7 +135,7 @@ def _temporary(path: Path, parent: Path, make: Callable[..., tuple[int, str] | s
     """A new file or folder in `parent`, by one of tempfile's functions, with the rights that the umask gives."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        made = make(prefix=f".{path.stem}.", suffix=path.suffix, dir=parent)
+        made = make(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=parent)
         if isinstance(made, str):
             os.chmod(made, 0o777 & ~_umask())
             return Path(made)

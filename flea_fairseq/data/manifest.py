@@ -11,6 +11,7 @@ from flea_fairseq.data.audio import read_audio
 from flea_fairseq.data.files import replacing, write_text
 from flea_fairseq.errors import AudioError, FormatError
 
+MOST_BYTES = 200  # of a file system's 255: a temporary name is longer
 FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's Dictionary adds these by itself
 
 
@@ -175,6 +176,17 @@ def parse_frames(where: str, text: str) -> int:
     return int(text)
 
 
+def label_problem(value: str) -> str | None:
+    """What keeps a value from being an emotion or another label, or None."""
+    if problem := text_problem(value):
+        return problem
+    if len(value.split()) != 1:
+        return "holds a space, expected one word"
+    if "${" in value:
+        return "holds `${`, which fairseq's configs read as a reference"
+    return None
+
+
 def text_problem(value: str) -> str | None:
     """What keeps a value from standing in a column, or None."""
     if not value:
@@ -183,6 +195,8 @@ def text_problem(value: str) -> str | None:
         return "begins or ends with a space"
     if not value.isprintable():
         return "holds a tab, line break or other control character"
+    if any(len(part.encode()) > MOST_BYTES for part in value.split("/")):
+        return f"is longer than {MOST_BYTES} bytes, too long for the name of a file"
     return None
 
 
@@ -224,8 +238,8 @@ def _checked_words(path: str | Path, words: Sequence[str]) -> list[str]:
     if not words:
         raise FormatError(f"{path}: no labels, expected one at least")
     for number, word in enumerate(words, start=1):
-        if len(word.split()) != 1 or text_problem(word):
-            raise FormatError(f"{path}:{number}: label {word!r}, expected one word without spaces")
+        if problem := label_problem(word):
+            raise FormatError(f"{path}:{number}: label {word!r} {problem}")
     return list(words)
 
 

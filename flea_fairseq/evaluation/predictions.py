@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flea_fairseq.data.files import write_text
-from flea_fairseq.data.manifest import read_lines
+from flea_fairseq.data.manifest import read_lines, text_problem
 from flea_fairseq.errors import FormatError
 
 COLUMNS = ["id", "truth", "prediction"]
@@ -56,6 +56,9 @@ def read_predictions(path: str | Path) -> Predictions:
         )
     rows = [_read_row(f"{path}:{number}", line, classes) for number, line in enumerate(lines[1:], start=2)]
     ids = tuple(row[0] for row in rows)
+    for name in (*classes, *ids):
+        if problem := text_problem(name):
+            raise FormatError(f"{path}: name {name!r} {problem}; run flea evaluate again")
     if len(set(ids)) < len(ids):
         twice = sorted({utterance for utterance in ids if ids.count(utterance) > 1})
         raise FormatError(f"{path}: utterance {twice[0]!r} is there twice, expected once; run flea evaluate again")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from flea_fairseq.data.files import hidden_folder, write_text
-from flea_fairseq.errors import AudioError, ExperimentError
+from flea_fairseq.errors import AudioError, ExperimentError, printable
 from flea_fairseq.inference.formats import FORMATS, Format, to_json
 from flea_fairseq.inference.recognizer import EmotionRecognizer, Prediction
 
@@ -21,7 +21,7 @@ STDIN = "-"
 
 
 class Recording(NamedTuple):
-    """A file, and its name in what is written: without suffix, relative to the folder that was given."""
+    """A file, and its name in what is written: without suffix, relative to the folder that was given, and printable."""
 
     path: Path
     name: str
@@ -53,7 +53,7 @@ def predict(
             try:
                 prediction = recognizer.predict_file(recording.path, recording.name)
             except AudioError as error:
-                tqdm.write(f"error: {error}", file=sys.stderr)
+                tqdm.write(printable(f"error: {error}"), file=sys.stderr)
                 failed += 1
                 continue
             _write(prediction, chosen, output, first=number == failed)
@@ -77,12 +77,12 @@ def find_recordings(audio: Sequence[str]) -> list[Recording]:
         if not path.is_dir():
             if not path.is_file():
                 raise AudioError(f"{path}: no such file or folder")
-            found.append(Recording(path, path.stem))
+            found.append(Recording(path, printable(path.stem)))
             continue
         inside = sorted(p for p in path.rglob("[!.]*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not inside:
             raise AudioError(f"{path}: no audio file in this folder ({', '.join(sorted(SUFFIXES))})")
-        found += [Recording(p, p.relative_to(path).with_suffix("").as_posix()) for p in inside]
+        found += [Recording(p, printable(p.relative_to(path).as_posix().removesuffix(p.suffix))) for p in inside]
     seen: dict[str, Path] = {}
     for path, name in found:
         if name in seen:

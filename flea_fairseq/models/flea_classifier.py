@@ -12,6 +12,7 @@ from omegaconf import II, open_dict
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from flea_fairseq.data.manifest import text_problem
 from flea_fairseq.errors import CheckpointError, ExperimentError
 from flea_fairseq.models.checkpoints import Checkpoint, build_encoder, load_state, read_checkpoint
 from flea_fairseq.models.encoder import Encoder, Regularisation, layer_normalised, padding_mask
@@ -125,6 +126,9 @@ class FleaClassifier(SeededForward, BaseFairseqModel):
         for key, choices in CHOICES.items():
             if str(getattr(cfg, key)) not in choices:
                 raise CheckpointError(f"{checkpoint.path}: {key} {getattr(cfg, key)!r} is not one of {sorted(choices)}")
+        for name in cfg.classes:
+            if problem := text_problem(name) if isinstance(name, str) else "is no text":
+                raise CheckpointError(f"{checkpoint.path}: the name of class {name!r} {problem}")
         model = cls(Encoder(checkpoint.encoder), cfg)
         state = {f"encoder.{name}": value for name, value in checkpoint.encoder_state.items()}
         load_state(model, {**state, **checkpoint.head_state}, checkpoint.path)

@@ -87,11 +87,12 @@ def snakemake(
 
     Raises ExperimentError for a failed step, WriteError where the disk is full.
     """
+    output = output.resolve()  # a name that begins with - would be an option
     write_text(output / "graph.json", json.dumps(graph, indent=1) + "\n")
     triggers = ["--rerun-triggers", "mtime", "params", "input"]
-    command = [sys.executable, "-m", "snakemake", target, "--snakefile", str(SNAKEFILE), "--directory", str(output),
-               "--configfile", str(output / "graph.json"), "--rerun-incomplete", "--nolock", "--nocolor", *triggers,
-               *options]  # fmt: skip
+    command = [sys.executable, "-P", "-m", "snakemake", target,  # -P: imports nothing from where it is started
+               "--snakefile", str(SNAKEFILE), "--directory", str(output), "--configfile", str(output / "graph.json"),
+               "--rerun-incomplete", "--nolock", "--nocolor", *triggers, *options]  # fmt: skip
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
         pass_fds=[lock], start_new_session=True,
@@ -107,7 +108,7 @@ def snakemake(
             raise
     if process.returncode != 0:
         check_room(output)
-        raise ExperimentError(failure(lines, output))
+        raise ExperimentError(*failure(lines, output))
     return "".join(lines)
 
 
@@ -123,13 +124,13 @@ def stop(process: subprocess.Popen, output: Path, cluster: bool) -> None:
         cancel(jobs_in(output))
 
 
-def failure(lines: list[str], output: Path) -> str:
-    """The step that failed and the end of its log; Snakemake's own words where no step was reached."""
+def failure(lines: list[str], output: Path) -> list[str]:
+    """The step that failed and the end of its log, line by line; Snakemake's own words where no step was reached."""
     text = "".join(lines)
     errors = list(re.finditer(r"Error in rule (\w+):.*?log: ([^\s,]+)", text, re.S))  # Slurm's own log may follow
     if not errors:
-        return f"the graph could not be run: {' '.join(text.split())[-1500:]}"
+        return [f"the graph could not be run: {' '.join(text.split())[-1500:]}"]
     match = errors[-1]  # those before it may have been tried again
     log = output / match[2]
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
-    return "\n".join([f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)])
+    return [f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)]

@@ -10,7 +10,7 @@ from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.manifest import read_manifest
 from flea_fairseq.workflow.method import Method
 from flea_fairseq.workflow.rates import read_rates
-from flea_fairseq.workflow.settings import merged
+from flea_fairseq.workflow.training_config import merged
 
 BASE_SHAPE = {"model.encoder_layers": 12, "model.encoder_embed_dim": 768}
 ORDER = ("corpus", "folds", "cluster", "train", "evaluate", "baseline", "")  # the rest comes last

@@ -32,7 +32,7 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
     log = run_dir / "train.log"
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=[lock],
-        preexec_fn=_end_with_parent,
+        preexec_fn=_end_with_parent, cwd=run_dir,  # Python imports from where it is started, which may be anybody's
     ) as process:  # fmt: skip
         try:
             with writing(log), open(log, "a", encoding="utf-8") as file:

@@ -9,12 +9,18 @@ from flea_fairseq.errors import ExperimentError
 
 HYDRA_TRAIN = "fairseq_cli.hydra_train"
 WAYS = ("local", "torchrun", "srun")
+RANKS = {"torchrun": ("RANK", "LOCAL_RANK"), "srun": ("SLURM_PROCID", "SLURM_LOCALID")}  # each process's own numbers
+MEET = {"torchrun": "env://", "srun": "tcp://${oc.env:MASTER_ADDR}:${oc.env:MASTER_PORT}"}
+LOGGING = (  # to the standard output: several processes must not write one file
+    "hydra/job_logging=stdout", "hydra.output_subdir=null",
+    "hydra.job_logging.formatters.simple.format='[%(asctime)s][%(name)s][%(levelname)s] - %(message)s'",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Launch:
-    """processes: of the whole training, one a GPU; way: what starts them, one of WAYS (`run/<way>.yaml` beside the
-    config). srun's processes meet where MASTER_ADDR and MASTER_PORT of the environment say."""
+    """processes: of the whole training, one a GPU; way: what starts them, one of WAYS. srun's processes meet where
+    MASTER_ADDR and MASTER_PORT of the environment say."""
 
     processes: int = 1
     way: str = "local"
@@ -40,9 +46,10 @@ def launch_command(launch: Launch) -> list[str]:
 
 
 def launch_settings(launch: Launch) -> list[str]:
-    """The overrides that fairseq needs to find the other processes; none for one process alone.
+    """hydra's overrides by which fairseq finds the other processes; none for one process alone.
 
-    Raises ExperimentError where fairseq cannot start so many in this way.
+    They say what examples/config/run says to fairseq-hydra-train. Raises ExperimentError where fairseq cannot start so
+    many in this way.
     """
     if not launch.is_distributed:
         return []
@@ -59,8 +66,15 @@ def launch_settings(launch: Launch) -> list[str]:
             "srun's processes meet at MASTER_ADDR and MASTER_PORT, which are not set; examples/slurm/train.sbatch sets "
             "them"
         )
-    settings = [f"+run={launch.way}", f"distributed_training.distributed_world_size={launch.processes}"]
-    return settings if gpus else [*settings, "distributed_training.distributed_backend=gloo"]
+    values: dict[str, object] = {"distributed_world_size": launch.processes}
+    if launch.way in RANKS:
+        rank, device = (f"${{oc.env:{name}}}" for name in RANKS[launch.way])
+        values |= {"distributed_init_method": f"'{MEET[launch.way]}'", "distributed_rank": rank, "device_id": device}
+        values |= {"distributed_no_spawn": "true", "ddp_backend": "legacy_ddp"}
+    if not gpus:
+        values["distributed_backend"] = "gloo"
+    settings = [f"distributed_training.{name}={value}" for name, value in values.items()]
+    return [*(LOGGING if launch.way in RANKS else ()), *settings]
 
 
 def share(values: dict[str, Any], processes: int) -> dict[str, Any]:

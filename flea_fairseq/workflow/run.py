@@ -1,6 +1,7 @@
 """A whole experiment: every phase for every fold, as a Snakemake graph that resumes where it stopped."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from typing import Any
 
 from flea_fairseq.data.audio import frame_count
 from flea_fairseq.data.files import holding, read_json, write_text
-from flea_fairseq.data.manifest import manifest_rows
+from flea_fairseq.data.manifest import manifest_rows, text_problem
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.workflow.engine import (
     ONE_CORE,
@@ -24,6 +25,8 @@ from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_e
 from flea_fairseq.workflow.method import Method, Weights, cell_name, method
 from flea_fairseq.workflow.provenance import hardware, revision, versions
 from flea_fairseq.workflow.slurm import jobs_in
+
+MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"  # of a checkout
 
 
 def run(
@@ -45,9 +48,14 @@ def run(
     plan = read_experiment(experiment, list(changes))
     if not corpus.is_dir():
         raise ExperimentError(f"{corpus}: no such folder; --corpus names the root of the recordings")
+    check_names(corpus, output)
+    check_manifest(plan, changes)
     files = weights(plan, download=not dry_run)
+    check_inputs(plan, files, corpus)
     check_layers(plan, files)
     made = method(plan, files)
+    for name in made.models:
+        merged_config(made, name, Path(plan.config_dir))  # refused now, not by the training
     if dry_run:
         refuse_other_split(plan, output)
     check_poolings(plan)
@@ -74,6 +82,36 @@ def run(
     if dry_run:
         print(estimate(printed, made, Path(plan.config_dir), output / "folds"))
     return output / "results.json"
+
+
+def check_names(corpus: Path, output: Path) -> None:
+    """Raise ExperimentError for a folder whose name a later step could not write down."""
+    for path in (corpus.resolve(), output.resolve()):
+        problem = "holds `${`, which hydra reads as a reference" if "${" in str(path) else text_problem(str(path))
+        if problem:
+            raise ExperimentError(f"{str(path)!r} {problem}; rename the folder")
+
+
+def check_inputs(plan: Experiment, files: Weights, corpus: Path) -> None:
+    """Raise ExperimentError for a given file that the graph could not name: it is an input, and inputs are patterns."""
+    spans = str(corpus.resolve() / plan.spans) if plan.spans else ""
+    for path in (plan.config_dir, spans, *asdict(files).values()):
+        if "{" in path or (path and text_problem(path)):
+            problem = text_problem(path) or "holds `{`, which Snakemake reads as a pattern"
+            raise ExperimentError(f"{path!r} {problem}; rename the folder")
+
+
+def check_manifest(plan: Experiment, changes: Sequence[str]) -> None:
+    """Raise ExperimentError for an experiment file that names a program which the user did not name.
+
+    The manifest script is run. Those of this project are known; another must be given by hand.
+    """
+    script = Path(plan.manifest)
+    if script.parent != MANIFESTS and not any(change.partition("=")[0] == "manifest" for change in changes):
+        raise ExperimentError(
+            f"{script}: the experiment file names a program to run that is none of {MANIFESTS}; read it, and if it may "
+            f"run: --set {shlex.quote(f'manifest={script}')}"
+        )
 
 
 def refuse_living_jobs(output: Path) -> None:

@@ -23,9 +23,11 @@ from flea_fairseq.workflow.limits import (
     unfinished,
 )
 from flea_fairseq.workflow.provenance import model_facts
-from flea_fairseq.workflow.settings import merged, override
+from flea_fairseq.workflow.settings import override
+from flea_fairseq.workflow.training_config import merged, write_config
 
 FINISHED = "finished.json"  # in the run's folder: of which inputs the model was made
+CONFIG = "config"  # there, too: a folder with the one file that hydra reads
 KEPT = "model.pt"  # there, too: the model, which a scheduler that ends a job late would take away
 USER_DIR = Path(__file__).resolve().parents[1]
 
@@ -50,57 +52,60 @@ def train(
 
     config_dir, config: the base config, such as examples/config and finetune; system: `system/<name>.yaml` there, put
     over it; data: the fold's folder; labels: the folder of the frame labels, label_sets: which of them, such as km50;
-    init: the checkpoint to start from; settings: hydra overrides; cnn_cache: a folder for the frozen CNN's output,
-    which changes no result. `run_dir` holds fairseq's checkpoints until the model is written, and its log: a run with
-    the same inputs goes on from there, one with others starts anew. The model is the best by the config's metric where
-    there is one, else the last.
+    init: the checkpoint to start from; settings: `key=value`, the value as YAML; cnn_cache: a folder for the frozen
+    CNN's output, which changes no result. `run_dir` holds fairseq's checkpoints until the model is written, its config
+    and its log: a run with the same inputs goes on from there, one with others starts anew. The model is the best by
+    the config's metric where there is one, else the last.
 
     launch: the processes, among which an update is divided, so that it holds as much as with one. time_limit: seconds
     after which fairseq has to have saved and stopped, `margin` of them for starting and saving (None: what is left of
     the Slurm job that this runs in).
     Raises ExperimentError with the last lines of the log if fairseq fails; StoppedForTime where updates are left.
     """
-    overrides = [*([f"+system={system}"] if system else []), *settings]
-    overrides += [override("task.data", data.resolve()), override("checkpoint.save_dir", run_dir.resolve())]
+    values = merged(config_dir, config, system, settings)
+    own: dict[str, Any] = {"task.data": data.resolve(), "checkpoint.save_dir": run_dir.resolve()}
     files = [config_dir / f"{config}.yaml", *([config_dir / "system" / f"{system}.yaml"] if system else [])]
     files += [path for pattern in ("[!.]*.tsv", "[!.]*.emo", "dict.*.txt") for path in sorted(data.glob(pattern))]
     if labels is not None:
-        overrides += [override("task.label_dir", labels.resolve()), override("task.labels", list(label_sets))]
+        own |= {"task.label_dir": labels.resolve(), "task.labels": list(label_sets)}
         files += [labels / name for of in label_sets for name in (f"dict.{of}.txt", f"ssl.{of}")]
         for name in label_sets:
             check_whole(labels / f"ssl.{name}")
     if init is not None:
-        overrides.append(override("model.init_checkpoint", init.resolve()))
-    inputs = _inputs(files, init, overrides)
+        own["model.init_checkpoint"] = init.resolve()
+    inputs = _inputs(files, init, [*settings, *(override(key, value) for key, value in own.items())])
     if _is_finished(run_dir, inputs, output):
         print(f"{output}: made of the same inputs before; kept")
         return output
-    values = merged(config_dir, config, system, settings)
     shared = share(values, launch.processes)
-    command = [*launch_command(launch), "--config-dir", str(config_dir.resolve()), "--config-name", config,
-               override("common.user_dir", USER_DIR), *overrides, *launch_settings(launch),
-               *(override(key, value) for key, value in shared.items())]  # fmt: skip
-    command += [override("task.cnn_cache", cnn_cache.resolve())] if cnn_cache is not None else []
+    own |= {"task.cnn_cache": cnn_cache.resolve()} if cnn_cache is not None else {}
+    config = {**values, **own, **shared, "common.user_dir": USER_DIR}
+    words = launch_command(launch), launch_settings(launch)
     left = seconds_left() if time_limit is None else time_limit
     deadline = None if left is None else time.monotonic() + seconds_to_train(left, margin)
     busy = f"{run_dir}: another training is at work there; wait until it ends, or name another --run-dir"
     with holding(run_dir.resolve().with_name(f".{run_dir.name}.lock"), busy) as lock:
         _keep_or_clear(run_dir, inputs, launch.processes)
         print(describe(values, shared, launch.processes))
-        _train_to_end(command, run_dir, values, deadline, lock)
+        _train_to_end(words, config, run_dir, deadline, lock)
         _finish(run_dir, inputs, output, data, values)
     return output
 
 
 def _train_to_end(
-    command: Sequence[str], run_dir: Path, values: dict[str, Any], deadline: float | None, lock: int
+    words: tuple[list[str], list[str]], values: dict[str, Any], run_dir: Path, deadline: float | None, lock: int
 ) -> None:
-    """Run fairseq until it is done: anew after a trial that told its speed. Raises StoppedForTime at the deadline."""
+    """Run fairseq until it is done: anew after a trial that told its speed. Raises StoppedForTime at the deadline.
+
+    words: those before and after hydra's config; values: the whole config.
+    """
+    before, after = words
     while True:
         to_train = None if deadline is None else max(1.0, deadline - time.monotonic())
         limits = time_limits(_progress(run_dir), values, to_train)
+        config = write_config(run_dir / CONFIG, {**values, **limits})
         try:
-            run_fairseq([*command, *(override(key, value) for key, value in limits.items())], run_dir, values, lock)
+            run_fairseq([*before, *config, *after], run_dir, values, lock)
         finally:
             _remove(run_dir, "*.pt.tmp")  # what fairseq was writing
         progress = _progress(run_dir)

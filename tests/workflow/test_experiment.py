@@ -10,11 +10,12 @@ pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 11), reason="the graph needs Python 3.11"),
 ]
 
-from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: E402
+import yaml  # noqa: E402
 
 from flea_fairseq.errors import ExperimentError  # noqa: E402
 from flea_fairseq.workflow.experiment import read_experiment  # noqa: E402
 from flea_fairseq.workflow.settings import override, overrides  # noqa: E402
+from flea_fairseq.workflow.training_config import read_change  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -26,8 +27,6 @@ def test_the_examples_are_read(name):
 
 
 def test_the_iemocap_example_has_the_papers_settings():
-    import yaml
-
     experiment = read_experiment(EXAMPLES / "iemocap/experiment.yaml")
     assert (experiment.encoder, experiment.layers, experiment.clusters) == ("hubert-base", [9], [50])
     pretrain = yaml.safe_load((EXAMPLES / "config/pretrain.yaml").read_text())
@@ -134,16 +133,25 @@ def test_what_does_not_fit_is_refused_with_the_file_and_the_value(tmp_path, text
     ["", "a b", "it's", 'say "x"', "[(64,10,5)] + [(64,3,2)] * 4", "a,b", "$(touch x); `y`", "-x", "C:\\dir", "null",
      "1", True, None, 0.002, 1e-06, [1, 0.5], ["km50", "km100"], "choice(1,2)"],
 )  # fmt: skip
-def test_hydra_reads_back_the_value_that_was_given(value):
-    parsed = OverridesParser.create().parse_override(override("a.b", value))
-    assert not parsed.is_sweep_override()
-    got = parsed.value()
-    assert got == value and type(got) is type(value)
+def test_the_value_that_was_given_is_read_back(value):
+    key, _, text = override("a.b", value).partition("=")
+    got = yaml.safe_load(text)
+    assert (key, got) == ("a.b", value) and type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [("optimizer.adam_eps=1e-08", 1e-08), ("optimization.lr=[1e30, 2]", [1e30, 2]), ("task.labels=[km50]", ["km50"]),
+     ("optimizer.adam_betas=(0.9,0.98)", "(0.9,0.98)"), ("task.crop='random'", "random"), ("model.layers=", None),
+     ("common.fp16=true", True), ("model.conv_feature_layers='[(8, 10, 5)] * 2'", "[(8, 10, 5)] * 2")],
+)  # fmt: skip
+def test_a_setting_is_read_as_hydra_read_it(change, value):
+    assert read_change(change) == (change.partition("=")[0], value)
 
 
 def test_an_interpolation_is_no_value():
     with pytest.raises(ExperimentError, match="interpolations"):
-        override("a", "${oc.env:HOME}")
+        read_change("task.crop=${oc.env:HOME}")
 
 
 def test_a_change_that_is_not_yaml_is_said_in_one_line():

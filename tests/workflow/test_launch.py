@@ -1,7 +1,11 @@
 """How an update is divided among processes, worked by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
+from fairseq_runs import flat
 
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.workflow.launch import Launch, describe, launch_command, launch_settings, share
@@ -50,10 +54,24 @@ def test_one_process_needs_nothing_and_cpus_need_gloo(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "node1")
     monkeypatch.setenv("MASTER_PORT", "12345")
     settings = launch_settings(Launch(2, "srun"))
-    assert "+run=srun" in settings and "distributed_training.distributed_world_size=2" in settings
+    assert "distributed_training.distributed_world_size=2" in settings
     assert ("distributed_training.distributed_backend=gloo" in settings) == (not torch.cuda.is_available())
     with pytest.raises(ExperimentError, match="'mpirun', expected one of local, torchrun, srun"):
         launch_command(Launch(2, "mpirun"))
+
+
+@pytest.mark.parametrize("way", ["torchrun", "srun"])
+def test_flea_train_says_what_the_config_for_fairseqs_own_command_says(way, monkeypatch):
+    """So nothing of a config folder's run/ is read; the number of processes is known here."""
+    monkeypatch.setenv("MASTER_ADDR", "node1")
+    monkeypatch.setenv("MASTER_PORT", "12345")
+    config = yaml.safe_load((Path(__file__).resolve().parents[2] / f"examples/config/run/{way}.yaml").read_text())
+    said = dict(setting.split("=", 1) for setting in launch_settings(Launch(2, way)))
+    assert config.pop("defaults") == [{"override /hydra/job_logging": said.pop("hydra/job_logging")}]
+    expected = {**flat(config), "distributed_training.distributed_world_size": 2}
+    assert {
+        key: yaml.safe_load(value) for key, value in said.items() if not key.endswith("distributed_backend")
+    } == expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")

@@ -39,8 +39,8 @@ def test_what_cells_share_is_there_once():
     assert (align.units, align.sets) == ("tapt/l11", ("km150",))
     for pooling in ("mean", "attention"):
         assert made.models[f"flea_l11_k150_{pooling}"].start == "align_l11_k150"
-        assert f"model.pooling='{pooling}'" in made.models[f"flea_l11_k150_{pooling}"].settings
-    assert made.models["tapt"].start == "tapt_pretrain" and "model.pooling='mean'" in made.models["tapt"].settings
+        assert f"model.pooling={pooling}" in made.models[f"flea_l11_k150_{pooling}"].settings
+    assert made.models["tapt"].start == "tapt_pretrain" and "model.pooling=mean" in made.models["tapt"].settings
 
 
 def test_rows_of_the_table():

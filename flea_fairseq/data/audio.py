@@ -80,6 +80,8 @@ def probe_audio(path: str | Path) -> AudioInfo:
         raise AudioError(f"{path}: the file is empty (0 bytes); copy it again")
     try:
         info = soundfile.info(path)
+    except UnicodeEncodeError as error:
+        raise AudioError(f"{path}: its name is no UTF-8 text; rename the file") from error
     except (RuntimeError, TypeError, OSError) as error:  # TypeError: headerless .raw
         raise AudioError(f"{path}: not audio that libsndfile can read ({error}); convert it to WAV or FLAC") from error
     _check_wav_size(path)

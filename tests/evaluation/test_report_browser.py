@@ -6,6 +6,9 @@ from pathlib import Path
 
 from browser import find_browser
 from made_runs import grid_systems, make_run
+from names import HOSTILE, IMAGE, SCRIPT, WORDS
+from playwright.sync_api import sync_playwright
+from test_analysis import example
 
 from flea_fairseq.evaluation.report import report
 
@@ -55,3 +58,29 @@ def test_the_report_refuses_what_a_name_could_smuggle_in(tmp_path):
     page.write_text(page.read_text().replace("</body>", "<img src=http://127.0.0.1:9/x></body>"))
     console, requests, _ = visit(page, tmp_path)
     assert requests == [] and "Content Security Policy" in console[0]
+
+
+def test_hostile_ids_and_classes_are_text_and_no_script(tmp_path):
+    """With the page's policy against scripts, and without it."""
+    classes = (*sorted(WORDS)[:3], "<script>window.pwned=1</script>")
+    systems = [{"key": "tapt", "title": f"TAPT {IMAGE}", "seeded": True, "group": "tapt"}]
+    facts = {"corpus": HOSTILE, "models": [], "reference": "tapt", "hardware": [IMAGE]}
+    make_run(tmp_path / "run", systems, classes=classes, name=HOSTILE, **facts)
+    found = {**example(HOSTILE, 0.5), "truth": classes[-1]}
+    path = tmp_path / "run/results/S1/seed1/attention.json"
+    path.write_text(json.dumps({"utterances": 30, "mended": 3, "broken": 4, "examples": [found]}))
+    report(tmp_path / "run")
+    text = (tmp_path / "run/report.html").read_text()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+        for shown in (text, text.replace("Content-Security-Policy", "x")):
+            page = browser.new_page()
+            page.set_content(shown)
+            assert page.evaluate("window.pwned") is None
+            assert page.locator("script, img:not([src^='data:'])").count() == 0
+            body = page.locator("body").inner_text()
+            assert all(name in body for name in (HOSTILE, f"TAPT {IMAGE}", *classes))
+        page = browser.new_page()  # a policy outlives its content
+        page.set_content(SCRIPT)  # so that this test could fail
+        assert page.evaluate("window.pwned") == 1
+        browser.close()

@@ -28,7 +28,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(context)
         except FleaError as error:
-            click.echo("error: " + "\n".join(printable(str(line)) for line in error.args), err=True)
+            click.echo("error: " + "\n".join(map(printable, error.lines())), err=True)
             sys.exit(getattr(error, "status", 1))
         except OSError as error:  # a file that may not be read
             if error.errno is None or isinstance(error, BrokenPipeError):

@@ -9,13 +9,11 @@ def printable(text: str) -> str:
 
 
 class FleaError(Exception):
-    """Something the user gave does not fit; shown by the command line in one line, without a traceback.
+    """Something the user gave does not fit; shown by the command line in one line, without a traceback."""
 
-    Several arguments are several lines.
-    """
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.args))
+    def lines(self) -> list[str]:
+        """What is shown: one line, whatever names it holds."""
+        return [str(self)]
 
 
 class AudioError(FleaError):
@@ -40,6 +38,13 @@ class FetchError(FleaError):
 
 class ExperimentError(FleaError):
     """An experiment file or a step of it that cannot be run."""
+
+
+class StepError(ExperimentError):
+    """A step of the graph that failed: which, and below it the end of its log."""
+
+    def lines(self) -> list[str]:
+        return str(self).split("\n")
 
 
 class WriteError(FleaError):

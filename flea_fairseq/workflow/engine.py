@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flea_fairseq.data.files import check_room, write_text
-from flea_fairseq.errors import ExperimentError
+from flea_fairseq.errors import ExperimentError, StepError
 from flea_fairseq.workflow.devices import FOLDER, NUMBERS
 from flea_fairseq.workflow.progress import follow
 from flea_fairseq.workflow.slurm import cancel, jobs_in
@@ -108,7 +108,7 @@ def snakemake(
             raise
     if process.returncode != 0:
         check_room(output)
-        raise ExperimentError(*failure(lines, output))
+        raise StepError(failure(lines, output))
     return "".join(lines)
 
 
@@ -124,13 +124,13 @@ def stop(process: subprocess.Popen, output: Path, cluster: bool) -> None:
         cancel(jobs_in(output))
 
 
-def failure(lines: list[str], output: Path) -> list[str]:
-    """The step that failed and the end of its log, line by line; Snakemake's own words where no step was reached."""
+def failure(lines: list[str], output: Path) -> str:
+    """The step that failed and the end of its log; Snakemake's own words where no step was reached."""
     text = "".join(lines)
     errors = list(re.finditer(r"Error in rule (\w+):.*?log: ([^\s,]+)", text, re.S))  # Slurm's own log may follow
     if not errors:
-        return [f"the graph could not be run: {' '.join(text.split())[-1500:]}"]
+        return f"the graph could not be run: {' '.join(text.split())[-1500:]}"
     match = errors[-1]  # those before it may have been tried again
     log = output / match[2]
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if log.exists() else []
-    return [f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)]
+    return "\n".join([f"step {match[1]} failed; the end of {log}:", *(f"  {line}" for line in tail)])

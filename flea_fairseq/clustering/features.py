@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from flea_fairseq.data.files import replacing_files, write_text
+from flea_fairseq.data.files import replacing_files, write_text, writing
 from flea_fairseq.data.manifest import read_lines
 from flea_fairseq.errors import FormatError
 
@@ -72,7 +72,7 @@ def writing_features(
     """
     path = _path(folder, split, shard, shards)
     with replacing_files(folder, last=(path.name,)) as temporary:
-        with open(temporary / path.name, "wb") as file:
+        with writing(temporary / path.name), open(temporary / path.name, "wb") as file:
             writer = _ArrayWriter(file, lengths)
             yield writer.write
             writer.finish()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flea_fairseq.clustering.label import length_problem
-from flea_fairseq.data.files import check_whole, checksum_path, replacing_files, write_checksum
+from flea_fairseq.data.files import check_whole, checksum_path, replacing_files, write_checksum, writing
 from flea_fairseq.data.manifest import manifest_rows, read_dictionary, write_dictionary
 from flea_fairseq.data.shard import shard_paths
 from flea_fairseq.errors import FormatError
@@ -27,10 +27,11 @@ def merge(manifests: Sequence[Path], parts: Path, output: Path, shards: int, lab
             symbols = _symbols(paths)
             target = output / folder / f"{manifest.stem}.{kind}"
             with replacing_files(target.parent, last=(target.name,)) as temporary:
-                with open(temporary / target.name, "wb") as file:
+                joined = temporary / target.name
+                with writing(joined), open(joined, "wb") as file:
                     file.writelines(_lines(manifest, paths))
                 write_dictionary(temporary / f"dict.{kind}.txt", symbols)
-                write_checksum(temporary / target.name)
+                write_checksum(joined)
             written.append(target)
     return written
 

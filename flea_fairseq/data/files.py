@@ -52,6 +52,7 @@ def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
 
     Libraries tell a full disk in words of their own, torch as a RuntimeError: of those the disk itself is asked.
     """
+    own = temporary or Path(path)
     try:
         yield
     except (FleaError, BrokenPipeError):
@@ -59,8 +60,8 @@ def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         if number is None:
-            number = _full(Path(path).parent)
-        if number is None or not _is_of(error, temporary or Path(path)):
+            number = _full(own.parent)
+        if number is None or not _is_of(error, own):
             raise
         raise WriteError(path, explained(number)) from error
 

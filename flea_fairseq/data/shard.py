@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flea_fairseq.data.files import replacing_files
+from flea_fairseq.data.files import replacing_files, writing
 from flea_fairseq.data.manifest import manifest_rows
 from flea_fairseq.errors import ExperimentError
 
@@ -26,7 +26,8 @@ def shard(manifest: Path, output: Path, shards: int) -> list[Path]:
     paths = shard_paths(manifest, output, shards)
     with replacing_files(output) as temporary:
         for path, start, end in zip(paths, bounds, bounds[1:]):
-            with open(temporary / path.name, "w", encoding="utf-8", newline="\n") as file:
+            part = temporary / path.name
+            with writing(part), open(part, "w", encoding="utf-8", newline="\n") as file:
                 file.write(f"{root}\n")
                 file.writelines(f"{name}\t{length}\n" for name, length in islice(rows, int(end - start)))
     return paths

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from flea_fairseq.data.files import write_text
+from flea_fairseq.data.files import replacing_files, write_text
 from flea_fairseq.evaluation.analysis import read_analysis
 from flea_fairseq.evaluation.estimates import estimates
 from flea_fairseq.evaluation.frames import read_frames
@@ -35,9 +35,11 @@ def report(run: Path) -> dict[str, Any]:
     frames = read_frames(made)
     facts = {**made.facts, "transductive": any(fold.transductive for fold in made.folds)}
     confusions = {system.facts["key"]: confusion(made, system) for system in systems}
-    write_text(made.folder / "results.json", json.dumps(rows, indent=2) + "\n")
     analysis = read_analysis(made.folder, made.facts)
-    write_text(made.folder / "report.html", page(facts, rows, confusions, frames, made.classes, analysis))
+    shown = page(facts, rows, confusions, frames, made.classes, analysis)
+    with replacing_files(made.folder) as temporary:
+        write_text(temporary / "results.json", json.dumps(rows, indent=2) + "\n")
+        write_text(temporary / "report.html", shown)
     return {"rows": rows, "frames": frames, "table": table(facts, rows, frames)}
 
 

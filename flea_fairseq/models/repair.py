@@ -39,9 +39,14 @@ def _repair_last(last: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a torch file is complete: its zip directory is there and every member has its checksum."""
+    """Whether a torch file is complete: its zip directory is there and every member has its checksum.
+
+    It has to begin at byte 0: fairseq, which tries to save three times, writes the next one behind what the full disk
+    took of the first, and torch cannot read that.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            begin = min((member.header_offset for member in archive.infolist()), default=0)
+            return begin == 0 and archive.testzip() is None
     except (zipfile.BadZipFile, OSError, EOFError):
         return False

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import slurm as service
+from disks import small_disk
 from graphs import make_profile
 from micro import LOCAL, MICRO, assert_same, run, start, started
 
@@ -125,24 +126,19 @@ def assert_same_models(one: Path, other: Path) -> None:
 
 def test_the_disk_is_full(corpus, local, tmp_path):
     """Of a file system that is too small each step says so; with room, the same command goes on."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], check=True)
-    try:
+    with small_disk(tmp_path / "disk", 300) as disk:
         for size in (300, 600, 900, 1200, 1600, 2400):  # KiB; a run ends with 1.5 MiB
-            subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
-            process = start(corpus, disk / "run", *LOCAL)
+            disk.resize(size)
+            process = start(corpus, disk.folder / "run", *LOCAL)
             _, errors = process.communicate(timeout=600)
             if process.returncode == 0:
                 break
             assert "No space left on device" in errors, errors
             assert "Traceback" not in errors
-        subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
-        run(corpus, disk / "run", *LOCAL)
+        disk.resize(500 << 10)
+        run(corpus, disk.folder / "run", *LOCAL)
         assert size > 600
-        assert_same(local, disk / "run")
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+        assert_same(local, disk.folder / "run")
 
 
 def test_a_shard_is_removed_or_cut_short_before_the_merge(corpus, local, tmp_path):

@@ -69,7 +69,7 @@ def test_frames_are_the_models_own(tmp_path, split, save_classifier):
             frames.append(model(torch.from_numpy(waveform)[None])["x"][0].numpy())
     rows = np.array([0, 3, 20, 21, sum(map(len, frames)) - 1])
     folder = tmp_path / "out"
-    assert np.allclose(embed(split, checkpoint, 1, rows, folder), np.concatenate(frames)[rows], atol=1e-5)
+    assert np.allclose(embed(split, checkpoint, 1, rows, folder / "p.json"), np.concatenate(frames)[rows], atol=1e-5)
     assert list(folder.iterdir()) == []
 
 
@@ -86,7 +86,7 @@ def test_both_sides_show_the_same_frames(tmp_path, split, save_classifier):
     for side, checkpoint in sides.items():
         points = np.array(facts[side]["points"])
         assert points.shape == (40, 2) and np.array_equal(points, np.round(points, 3)) and points.std() > 0
-        embedded, emotions = embed(split, checkpoint, 1, rows, tmp_path), np.array(LABELS)[owners]
+        embedded, emotions = embed(split, checkpoint, 1, rows, tmp_path / "p.json"), np.array(LABELS)[owners]
         assert facts[side]["silhouette"] == pytest.approx(silhouette_score(embedded, emotions), abs=1e-6)
         assert facts[side]["knn"] == pytest.approx(nearest_accuracy(embedded, emotions, owners), abs=1e-6)
     assert facts["before"] != facts["after"]

@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from disks import small_disk
 
-from flea_fairseq.errors import FetchError
+from flea_fairseq.errors import FetchError, FleaError
 from flea_fairseq.models.fetch import BLOCK, SOURCES, fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -245,6 +246,20 @@ def test_the_folder_comes_from_the_environment(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be written or read" in failing(tmp_path / "file/cache")
+
+
+def test_on_a_full_disk_it_says_so_and_goes_on_where_it_stopped(server, tmp_path):
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        for pages in (0, 20, 30):  # of 74
+            disk.leave(pages)
+            with pytest.raises(FleaError, match="No space left on device; free some space, and start the same"):
+                fetch("hubert-base", disk.folder, server.url)
+            assert not (disk.folder / FILE).exists()
+        disk.free()
+        assert fetch("hubert-base", disk.folder, server.url).read_bytes() == CONTENT
+        assert {file.name for file in disk.folder.iterdir()} == {FILE, "weights.lock", ".lock"}
+    began = [int(wanted[6:-1]) for wanted, _ in server.requests if wanted]
+    assert len(server.requests) == 4 and 60000 < began[0] < began[1] < len(CONTENT)
 
 
 def test_unknown_names_are_refused_with_the_known_ones():

@@ -36,7 +36,8 @@ class Verbs(click.Group):
         except OSError as error:  # a file that may not be read
             if error.errno is None or isinstance(error, BrokenPipeError):
                 raise
-            click.echo(printable(f"error: {error.filename or 'standard output'}: {explained(error.errno)}"), err=True)
+            where = error.filename or "standard output"
+            click.echo(printable(f"error: {where}: {explained(error.errno)}"), err=True)
             sys.exit(1)
 
 

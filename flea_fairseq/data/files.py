@@ -72,8 +72,8 @@ def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
-    The temporary name keeps the suffix, because numpy chooses a format by it. Write it with Python's own files:
-    libsndfile's can lose their end on a full disk, and say nothing. Raises WriteError.
+    The temporary name keeps the suffix, because numpy chooses a format by it, and the beginning of a long name. Write
+    it with Python's own files: libsndfile's can lose their end on a full disk, and say nothing. Raises WriteError.
     """
     path = Path(path)
     temporary = _temporary(path, path.parent, tempfile.mkstemp)

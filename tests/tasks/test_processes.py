@@ -7,7 +7,7 @@ from loss_curves import UPDATES, finetune, losses, pretrain
 
 from flea_fairseq.workflow.launch import Launch
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="run/torchrun.yaml needs hydra 1.3")
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="ranks come by omegaconf 2.1's oc.env")
 TWO = Launch(2, "torchrun")
 
 

@@ -14,7 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 from flea_fairseq import EmotionRecognizer
 from flea_fairseq.inference.app import app
 
-SECONDS = 15_000  # milliseconds that an answer may take
+SECONDS = 60_000  # milliseconds that an answer may take
 
 
 def serve(recognizer):

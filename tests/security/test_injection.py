@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from click.testing import CliRunner
 from names import HOSTILE, IMAGE, TOUCH, WORDS, canaries, listing
+
+from flea_fairseq.cli import flea
 
 pytestmark = [
     pytest.mark.workflow,
@@ -70,24 +73,38 @@ def base(tmp_path_factory) -> Path:
     return base
 
 
-def flea_run(base: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def words(*changes: str) -> list[str]:
     """`flea run` beside the stranger's files, by names that begin with a dash where the command line takes them."""
-    changes = (*micro.MICRO, f"folds=[{FOLD}]", *options)
-    settings = [word for change in changes for word in ("--set", change)]
+    settings = [word for change in (*micro.MICRO, f"folds=[{FOLD}]", *changes) for word in ("--set", change)]
     where = ["--corpus", f"-corpus {HOSTILE}", "--output", f"-output {HOSTILE}", "--cores", "2"]
-    command = [sys.executable, "-m", "flea_fairseq", "run", *where, *settings, "--", f"-experiment {HOSTILE}.yaml"]
-    return subprocess.run(command, cwd=base, capture_output=True, text=True)
+    return ["run", *where, *settings, "--", f"-experiment {HOSTILE}.yaml"]
 
 
-def test_a_program_that_an_experiment_file_names_is_not_run_unasked(base):
-    done = flea_run(base)
-    assert done.returncode == 1 and "names a program to run that is none of" in done.stderr
-    assert "--set 'manifest=" in done.stderr and not (base / f"-output {HOSTILE}").exists()
+def refused(*words: str) -> str:
+    """What a command says in its one line; nothing was run."""
+    done = CliRunner().invoke(flea, words)
+    assert done.exit_code == 1 and done.stderr.startswith("error: ") and done.stderr[:-1].isprintable()
+    return done.stderr
+
+
+def test_a_program_that_an_experiment_file_names_is_not_run_unasked(base, monkeypatch):
+    monkeypatch.chdir(base)
+    said = refused(*words())
+    assert "names a program to run that is none of" in said and "--set 'manifest=" in said
+    assert not (base / f"-output {HOSTILE}").exists()
+
+
+def test_a_config_folder_that_the_graph_cannot_name_is_refused_before_anything_runs(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(base)
+    shutil.copytree(micro.ROOT / "examples/config", tmp_path / "a {b}")
+    said = refused(*words(f"manifest=manifest {HOSTILE}.py", f"config_dir={tmp_path / 'a {b}'}"))
+    assert "which Snakemake reads as a pattern" in said and not (base / f"-output {HOSTILE}").exists()
 
 
 def test_a_whole_experiment_with_hostile_names(base):
     given = listing(base)
-    done = flea_run(base, f"manifest=manifest {HOSTILE}.py")
+    command = [sys.executable, "-m", "flea_fairseq", *words(f"manifest=manifest {HOSTILE}.py")]
+    done = subprocess.run(command, cwd=base, capture_output=True, text=True)
     output = base / f"-output {HOSTILE}"
     log = output / "logs/snakemake_all.log"
     assert done.returncode == 0, f"{done.stderr[-3000:]}\n{log.read_text()[-3000:] if log.exists() else ''}"
@@ -117,20 +134,12 @@ def test_a_whole_experiment_with_hostile_names(base):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "reason"),
     [("new\nline", "line break"), ("tab\tstop", "tab"), ("esc\x1b[2J", "control"), ("${oc.env:HOME}", "reference")],
 )
-def test_folders_that_cannot_be_written_down_are_refused_before_anything_runs(base, tmp_path, name, words):
+def test_folders_that_cannot_be_written_down_are_refused_before_anything_runs(tmp_path, name, reason):
     experiment = str(micro.ROOT / "examples/demo/experiment.yaml")
     (tmp_path / name).mkdir()
     for corpus, output in ((tmp_path / name, tmp_path / "out"), (tmp_path, tmp_path / name / "out")):
-        command = ["run", experiment, "--corpus", str(corpus), "--output", str(output)]
-        done = subprocess.run([sys.executable, "-m", "flea_fairseq", *command], capture_output=True, text=True)
-        assert done.returncode == 1 and words in done.stderr and "rename the folder" in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1 and "\x1b" not in done.stderr and not output.exists()
-
-
-def test_a_config_folder_that_the_graph_cannot_name_is_refused_before_anything_runs(base, tmp_path):
-    shutil.copytree(micro.ROOT / "examples/config", tmp_path / "a {b}")
-    done = flea_run(base, f"manifest=manifest {HOSTILE}.py", f"config_dir={tmp_path / 'a {b}'}", f"name={tmp_path}")
-    assert done.returncode == 1 and "which Snakemake reads as a pattern" in done.stderr
+        said = refused("run", experiment, "--corpus", str(corpus), "--output", str(output))
+        assert reason in said and "rename the folder" in said and not output.exists()

@@ -185,12 +185,12 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def read_text(path: str | Path) -> str:
     """A small UTF-8 text file. Raises OSError, and ValueError for one that is no text, no file, or not small."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device may never end, a pipe never begin
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):  # a device may never end, a pipe never begin
             raise ValueError("not a file")
-        content = file.read(SMALL + 1)
-    if len(content) > SMALL:
-        raise ValueError(f"larger than {SMALL >> 20} MiB")
-    return content.decode("utf-8")
+        if status.st_size > SMALL:
+            raise ValueError(f"larger than {SMALL >> 20} MiB")
+        return file.read().decode("utf-8")
 
 
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:

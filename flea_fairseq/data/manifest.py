@@ -236,7 +236,8 @@ def _checked(path: str | Path, manifest: Manifest) -> None:
     for number, (name, frames) in enumerate(zip(manifest.names, manifest.frames), start=2):
         if problem := name_problem(name):
             raise FormatError(f"{path}:{number}: name {name!r} {problem}")
-        parse_frames(f"{path}:{number}", str(frames))
+        if not 0 < frames <= LARGEST:
+            raise FormatError(f"{path}:{number}: {frames} samples, expected a whole number above zero (10^12 at most)")
     _refuse_twice(path, manifest.names)
 
 

@@ -1,5 +1,6 @@
 """experiment.yaml: what is run, on which corpus, under which protocol. Unknown keys and wrong types are refused."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -99,7 +100,7 @@ def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
         raise ExperimentError(f"{path}: {where}{str(error).splitlines()[0]}") from error
     for name in FILES:
         setattr(experiment, name, str(Path(getattr(experiment, name)).resolve()))  # --set gives them as they are
-        if not Path(getattr(experiment, name)).exists():
+        if not os.path.exists(getattr(experiment, name)):  # Path's own raises for a name that is too long
             raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
     check_settings(settings, Path(experiment.config_dir), path)
     experiment.settings = settings
@@ -127,13 +128,19 @@ def _with_bases(path: Path, depth: int) -> dict[str, Any]:
     for *parents, name in [(name,) for name in FILES] + list(WEIGHTS):
         holder = values.get(parents[0]) if parents else values
         if isinstance(holder, dict) and isinstance(holder.get(name), str) and holder[name] not in ("", *SOURCES):
+            if not holder[name].isprintable():  # a zero byte would end in an error of the system's
+                raise ExperimentError(f"{path}: {name} is {holder[name]!r}, expected a path")
             holder[name] = str((path.parent / holder[name]).resolve())
     base = values.pop("base", None)
     if base is None:
         return values
     if not isinstance(base, str) or depth == 0:
         raise ExperimentError(f"{path}: base is {base!r}, expected the name of a file that does not lead back here")
-    return _merged(_with_bases(path.parent / base, depth - 1), values)
+    try:
+        below = _with_bases(path.parent / base, depth - 1)
+    except ExperimentError as error:
+        raise ExperimentError(f"{path}: base: {error}") from None
+    return _merged(below, values)
 
 
 def _merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

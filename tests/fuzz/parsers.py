@@ -313,7 +313,7 @@ def run_parsers() -> list[Parser]:
         Parser("experiment", "experiment.yaml", read_experiment, text(EXPERIMENT), experiment_folder),
         Parser(
             "config", "pretrain.yaml", read_flat,
-            lambda: [path.read_bytes() for path in sorted((CONFIGS / "run").glob("*.yaml"))],
+            lambda: [path.read_bytes() for path in sorted((CONFIGS / "system").glob("*.yaml"))],
         ),
         Parser("fold", "folds/S1/fold.json", lambda path: check_fold(path.parent), of_run("folds/S1/fold.json"), run),
         Parser("run", "run.json", results, of_run("run.json"), run, pair=True),
@@ -345,7 +345,7 @@ settings:
     optimization.lr: [1e-3]
 """
 CONFIG = {
-    "pretrain": "model: {conv_feature_layers: '', encoder_layers: 2}\noptimization: {max_update: 10}\n",
+    "pretrain": "model: {conv_feature_layers: '[(1,2,3)]', encoder_layers: 2}\noptimization: {max_update: 10}\n",
     "finetune": "optimizer: {adam_betas: [0.9, 0.98]}\noptimization: {lr: [0.1]}\n",
 }
 

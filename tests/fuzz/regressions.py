@@ -33,6 +33,7 @@ REGRESSIONS: dict[str, list[bytes]] = {
         b"a: " + DIGITS,
         b"? 1\n: 2\n",
         b"base: /dev/zero\n",
+        b'manifest: "\\0"\n',
         b"a: 2001-99-99\n",
         b"base: \x00",
     ],

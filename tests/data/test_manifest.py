@@ -59,7 +59,7 @@ def test_manifest_errors(tmp_path, text, message):
     "root, names, frames, message",
     [
         ("/data", ("a.wav", "b\nc.wav"), (1, 1), ":3: name 'b\\nc.wav' holds a tab, line break"),
-        ("/data", ("a.wav", "b.wav"), (1, 0), ":3: '0' samples"),
+        ("/data", ("a.wav", "b.wav"), (1, 0), ":3: 0 samples"),
         ("/data", ("a.wav", "b.wav"), (800,), ": 2 names and 1 lengths"),
         ("/data", (), (), ": 0 names and 0 lengths"),
         ("/data", ("x/a.wav", "y/a.flac"), (1, 1), ":3: utterance id 'a' is in line 2 already"),

@@ -12,6 +12,7 @@ import pickle
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -158,7 +159,8 @@ def _decompressed(path: str | Path) -> bytes:
 class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be replaced one by one
     """Reads the pickle's plain values, makes passive objects of everything else, and takes in the arrays' bytes."""
 
-    stack: list[Any]
+    stack: list[Any]  # these two are the base's, whose types lack them
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, path: str | Path, content: bytes) -> None:
         self.path = path
@@ -210,12 +212,12 @@ class _Reader(pickle._Unpickler):  # the one written in Python: its steps can be
 
     def set_items(self) -> None:
         """SETITEMS."""
-        items = self.pop_mark()  # type: ignore[attr-defined]  # of the reader in Python, which has no types
+        items = self.pop_mark()
         self.stack[-1].update(_items(items))
 
     def make_dict(self) -> None:
         """DICT."""
-        items = self.pop_mark()  # type: ignore[attr-defined]
+        items = self.pop_mark()
         self.stack.append(_items(items))
 
     dispatch: ClassVar[dict[int, Any]] = {

@@ -7,7 +7,7 @@ from typing import Any, List
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.models import BaseFairseqModel, register_model
+from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from omegaconf import II, open_dict
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class FleaClassifierConfig(FairseqDataclass):
 
 
 @register_model("flea_classifier", dataclass=FleaClassifierConfig)
-class FleaClassifier(SeededForward, BaseFairseqModel):
+class FleaClassifier(SeededForward):
     """Encoder, pooling, linear head; frame attention weights come with every forward pass.
 
     With freeze_encoder the encoder is in evaluation mode even in training: its output is that of the checkpoint it

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from fairseq.data.data_utils import numpy_seed
+from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
 
-class SeededForward:
+class SeededForward(BaseFairseqModel):
     """Mixin for a fairseq model that knows the update it is in (the trainer tells it before each micro-batch).
 
     What it draws is then the same in a run that was resumed and in one that was never interrupted, which fairseq
@@ -22,7 +23,7 @@ class SeededForward:
 
     def set_num_updates(self, num_updates: int) -> None:
         """Called by fairseq before each forward pass while training."""
-        super().set_num_updates(num_updates)  # type: ignore[misc]
+        super().set_num_updates(num_updates)
         if num_updates != self._update:
             self._update, self._micro_batch = num_updates, 0
 
@@ -31,7 +32,7 @@ class SeededForward:
         """Seed numpy's global generator for one forward pass (LayerDrop), and restore it."""
         with numpy_seed(*self._position()):
             yield
-        if self.training:  # type: ignore[attr-defined]
+        if self.training:
             self._micro_batch += 1
 
     def generators(self, rows: int, utterances: Tensor | None) -> list[np.random.Generator]:
@@ -39,11 +40,11 @@ class SeededForward:
         neither on the batch nor on the number of processes; else from the row's position."""
         if utterances is None:
             return [np.random.default_rng((*self._position(), row)) for row in range(rows)]
-        update = self._update if self.training else 0  # type: ignore[attr-defined]
+        update = self._update if self.training else 0
         return [np.random.default_rng((self.seed, update, utterance)) for utterance in utterances.tolist()]
 
     def _position(self) -> tuple[int, int, int, int]:
-        if not self.training:  # type: ignore[attr-defined]  # validation always sees the same draws
+        if not self.training:  # validation always sees the same draws
             return self.seed, 0, 0, 0
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         return self.seed, self._update, self._micro_batch, rank

@@ -188,9 +188,9 @@ def test_a_fairseq_wav2vec2_checkpoint_gives_wav2vec2s_own_features(tmp_path, re
     torch.save({"cfg": {"model": stored, "task": {"normalize": True}}, "model": peer.state_dict()}, tmp_path / "w2v.pt")
     encoder = load_encoder(tmp_path / "w2v.pt")
     source = real_waveform[None, :30000]
+    assert encoder.normalize
     with torch.no_grad():
-        assert encoder.normalize and torch.equal(encoder(source)[0], peer.extract_features(source, None)["x"])
-        for layer in (1, 2):
-            expected = peer.extract_features(source, None, layer=layer - 1)["x"]
-            assert torch.equal(encoder(source, layer=layer)[0], expected)
+        found = [encoder(source)[0], *(encoder(source, layer=layer)[0] for layer in (1, 2))]
+        expected = [peer.extract_features(source, None, layer=layer)["x"] for layer in (None, 0, 1)]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # another order of sums: the processor rounds
     assert build(tmp_path / "w2v.pt").normalize

@@ -118,7 +118,8 @@ def test_a_warm_start_from_both_of_fairseqs_configs(tmp_path, namespace, real_wa
     assert all(torch.equal(value, peer.state_dict()[name]) for name, value in ours.state_dict().items())
     source = real_waveform[None, :20000]
     with torch.no_grad():
-        assert torch.equal(load_encoder(path)(source)[0], peer.eval().extract_features(source, None)["x"])
+        found, expected = load_encoder(path)(source)[0], peer.eval().extract_features(source, None)["x"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # another order of sums: the processor rounds
 
 
 def test_a_model_without_its_quantizer_is_refused_with_the_remedy(tmp_path):

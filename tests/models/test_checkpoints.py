@@ -70,7 +70,8 @@ def test_features_of_a_fairseq_checkpoint_equal_fairseqs_own(fairseq_checkpoint,
     with torch.no_grad():
         for layer in (1, 2, 3):
             expected, _ = peer.extract_features(real_waveform[None, :30000], output_layer=layer)
-            assert torch.equal(ours(real_waveform[None, :30000], layer=layer)[0], expected)
+            found = ours(real_waveform[None, :30000], layer=layer)[0]
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # the processor rounds sums in its order
 
 
 def test_a_namespace_config_is_read_too(fairseq_checkpoint, tmp_path):

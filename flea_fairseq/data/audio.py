@@ -150,7 +150,7 @@ def _check_last_sample(path: Path, frames: int) -> None:
         with soundfile.SoundFile(path) as file:
             file.seek(frames - 1)
             read = len(file.read(1, dtype="float32"))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise _damaged(path, f"its last sample cannot be read: {error}") from error
     if read == 0:
         raise _truncated(path, f"the header promises {frames} samples, the last one is not there")

@@ -42,7 +42,7 @@ class LongAudio:
             with soundfile.SoundFile(self.path) as file:
                 file.seek(start)
                 samples = file.read(stop - start, dtype="float32", always_2d=True)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, ValueError, OSError) as error:
             raise AudioError(f"{self.path}: cannot be decoded at sample {start} ({error}); copy it again") from error
         if len(samples) < stop - start:
             raise AudioError(f"{self.path}: truncated ({start + len(samples)} of {self.info.frames} samples are there)")

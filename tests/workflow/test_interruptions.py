@@ -53,10 +53,23 @@ def files(output: Path) -> set[Path]:
     return {path for path in paths if not any(part.startswith(".") for part in path.parts)}
 
 
-def last_step(output: Path) -> str:
-    """The step that wrote last."""
-    logs = sorted(output.glob("logs/**/*.log"), key=lambda path: path.stat().st_mtime)
-    return logs[-1].stem if logs else "the start"
+def logs(output: Path, since: float = 0.0) -> list[Path]:
+    """Logs that were written to since then, a step each; the one written to last is last."""
+    times = {path: path.stat().st_mtime for path in output.glob("logs/**/*.log")}
+    return sorted((path for path in times if times[path] >= since), key=times.__getitem__)
+
+
+def reaches(output: Path, process: subprocess.Popen, steps: int, seconds: float) -> bool:
+    """Wait until the process has begun so many steps, and a while longer; False if it ends before that."""
+    begin = time.time()
+    with suppress(subprocess.TimeoutExpired):
+        while len(logs(output, since=begin)) < steps:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+                return False
+        process.wait(seconds)
+        return False
+    return True
 
 
 def assert_alike(whole: Path, output: Path) -> None:
@@ -70,20 +83,24 @@ def assert_alike(whole: Path, output: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_five_times_it_ends_alike(corpus, whole, tmp_path, seed):
-    """A run that ends before it is hit is compared, and the next one hit in its place."""
+    """In steps and not only in seconds, so that a busy machine is hit everywhere, too.
+
+    A run that ends before it is hit is compared, and the next one hit in its place.
+    """
     undisturbed, seconds = whole
+    a_step = seconds / len(logs(undisturbed))
     rng, killed, ended, output = random.Random(seed), 0, 0, tmp_path / "run0"
     while killed < KILLS:
         process = start(corpus, output, *LOCAL)
-        with suppress(subprocess.TimeoutExpired):
-            _, errors = process.communicate(timeout=rng.uniform(0, seconds / 2))
+        if reaches(output, process, rng.randint(0, 6), rng.uniform(0, 2 * a_step)):
+            kill_all_of(output, process)
+            killed += 1
+            print(f"seed {seed}: killed in {logs(output)[-1].stem if logs(output) else 'the start'}", flush=True)
+        else:
+            _, errors = process.communicate()
             assert process.returncode == 0, errors
             assert_alike(undisturbed, output)
             ended += 1
             output = tmp_path / f"run{ended}"
-            continue
-        kill_all_of(output, process)
-        killed += 1
-        print(f"seed {seed}: killed in {last_step(output)}")
     run(corpus, output, *LOCAL)
     assert_alike(undisturbed, output)

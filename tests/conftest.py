@@ -1,6 +1,6 @@
 """Shared material: small real-format models with random weights, generated audio, and the real recordings beside us."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,15 @@ def real_waveform(fixture_folder: Path) -> torch.Tensor:
     samples, rate = soundfile.read(fixture_folder / "6313-76958-0021.flac", dtype="float32")
     assert rate == 16000
     return torch.from_numpy(samples)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """torch computes with two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flea_fairseq.data.audio import FRAME_SAMPLES, SAMPLE_RATE, frame_count
-from flea_fairseq.data.manifest import read_listed, read_manifest
+from flea_fairseq.data.audio import FRAME_SAMPLES, SAMPLE_RATE, frame_count, read_listed
+from flea_fairseq.data.manifest import read_manifest
 from flea_fairseq.errors import AudioError
 
 READERS = 4  # threads that decode

@@ -61,6 +61,22 @@ def read_audio(path: str | Path) -> np.ndarray:
     return mono if sample_rate == SAMPLE_RATE else resample(mono, sample_rate)
 
 
+def read_listed(path: str | Path, samples: int) -> np.ndarray:
+    """Decode a recording of a manifest, which says its length: (samples,) float32 at 16 kHz, mono.
+
+    Raises AudioError, also for another length: its labels would be those of other frames.
+    """
+    waveform = read_audio(path)
+    check_samples(path, len(waveform), samples)
+    return waveform
+
+
+def check_samples(path: str | Path, found: int, listed: int) -> None:
+    """Raise AudioError where a decoded recording has not as many samples at 16 kHz as its manifest says."""
+    if found != listed:
+        raise AudioError(f"{path}: {found} samples at 16 kHz, the manifest says {listed}; write the manifest again")
+
+
 def decode(path: str | Path) -> tuple[np.ndarray, int]:
     """Decode a whole file as it is: (samples, channels) float32 and its sample rate. Raises AudioError."""
     info = probe_audio(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flea_fairseq.data.files import write_text
 from flea_fairseq.data.manifest import (
+    A_LENGTH,
     LARGEST,
     check_root,
     label_problem,
@@ -100,7 +101,7 @@ def utterance_problem(utterance: Utterance) -> str | None:
     if utterance.id != utterance_id(utterance.path):  # fairseq's manifests carry the path only
         return f"id {utterance.id!r}, expected its file's name without suffix, {utterance_id(utterance.path)!r}"
     if not 0 < utterance.frames <= LARGEST:
-        return f"{utterance.frames} samples, expected a whole number above zero (10^12 at most)"
+        return f"{utterance.frames} {A_LENGTH}"
     if problem := text_problem(utterance.speaker):
         return f"speaker {utterance.speaker!r} {problem}"
     if problem := label_problem(utterance.emotion):

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
 
-from flea_fairseq.data.audio import SAMPLE_RATE
+from flea_fairseq.data.audio import SAMPLE_RATE, read_listed
 from flea_fairseq.data.cnn_cache import read_frames
 from flea_fairseq.data.loading_thread import load_with_one_core
-from flea_fairseq.data.manifest import Manifest, read_listed, utterance_id
+from flea_fairseq.data.manifest import Manifest, utterance_id
 
 BUCKET_SECONDS = 0.25  # utterances of one bucket may share a batch in any order
 

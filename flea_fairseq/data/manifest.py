@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from flea_fairseq.data.audio import read_audio
 from flea_fairseq.data.files import replacing, write_text
-from flea_fairseq.errors import AudioError, FormatError
+from flea_fairseq.errors import FormatError
 
 MOST_BYTES = 200  # of a file system's 255: a temporary name is longer
 FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's Dictionary adds these by itself
 LARGEST = 10**12  # of a number in a file: two years of samples; sums of them fit 64 bits
+A_LENGTH = "samples, expected a whole number above zero (10^12 at most)"
 # What int() reads but fairseq's dictionaries do not have: other scripts' digits, 1_000, +1, 007.
 NO_UNITS = re.compile(r"[^0-9\s-]|(?<![0-9])0[0-9]|-0", re.ASCII)
 
@@ -85,22 +85,6 @@ def read_labels(path: str | Path) -> list[str]:
 def write_labels(path: str | Path, labels: Iterable[str]) -> None:
     """Write a `.emo`: one emotion an utterance and line. Raises FormatError."""
     write_text(path, _joined(_checked_words(path, list(labels))))
-
-
-def read_listed(path: str | Path, samples: int) -> np.ndarray:
-    """Decode a recording of a manifest, which says its length: (samples,) float32 at 16 kHz, mono.
-
-    Raises AudioError, also for another length: its labels would be those of other frames.
-    """
-    waveform = read_audio(path)
-    check_samples(path, len(waveform), samples)
-    return waveform
-
-
-def check_samples(path: str | Path, found: int, listed: int) -> None:
-    """Raise AudioError where a decoded recording has not as many samples at 16 kHz as its manifest says."""
-    if found != listed:
-        raise AudioError(f"{path}: {found} samples at 16 kHz, the manifest says {listed}; write the manifest again")
 
 
 def read_units(path: str | Path) -> list[np.ndarray]:
@@ -181,7 +165,7 @@ def parse_frames(where: str, text: str) -> int:
     """The number of 16 kHz samples in a column. Raises FormatError unless it is a whole number above zero."""
     number = whole_number(text)
     if not number:
-        raise FormatError(f"{where}: {text!r} samples, expected a whole number above zero (10^12 at most)")
+        raise FormatError(f"{where}: {text!r} {A_LENGTH}")
     return number
 
 
@@ -237,7 +221,7 @@ def _checked(path: str | Path, manifest: Manifest) -> None:
         if problem := name_problem(name):
             raise FormatError(f"{path}:{number}: name {name!r} {problem}")
         if not 0 < frames <= LARGEST:
-            raise FormatError(f"{path}:{number}: {frames} samples, expected a whole number above zero (10^12 at most)")
+            raise FormatError(f"{path}:{number}: {frames} {A_LENGTH}")
     _refuse_twice(path, manifest.names)
 
 

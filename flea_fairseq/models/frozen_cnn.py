@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from flea_fairseq.data.audio import check_samples
 from flea_fairseq.data.cnn_cache import has_frames, write_frames
 from flea_fairseq.data.files import sha256
-from flea_fairseq.data.manifest import check_samples
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.device import best_device, on_best_device
 from flea_fairseq.models.encoder import Encoder

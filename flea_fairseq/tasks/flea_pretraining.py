@@ -17,10 +17,10 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrai
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask
 from omegaconf import II
 
-from flea_fairseq.data.audio import SAMPLE_RATE
+from flea_fairseq.data.audio import SAMPLE_RATE, read_listed
 from flea_fairseq.data.emotion_dataset import SharedEpoch, crop_start
 from flea_fairseq.data.loading_thread import load_with_one_core
-from flea_fairseq.data.manifest import iterate_lines, manifest_rows, read_listed, utterance_id
+from flea_fairseq.data.manifest import iterate_lines, manifest_rows, utterance_id
 from flea_fairseq.errors import FormatError
 from flea_fairseq.models.repair import repair_last
 from flea_fairseq.tasks.finite_loss import FiniteLoss

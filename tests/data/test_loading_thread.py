@@ -23,14 +23,6 @@ def in_a_thread(work) -> list:
     return found
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_only_the_loading_thread_is_held_to_one_core(two_threads):
     def load() -> int:
         load_with_one_core()

@@ -3,7 +3,6 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 import torch
 from omegaconf import OmegaConf
 from wav2vec2_models import SHAPE
@@ -17,14 +16,6 @@ from flea_fairseq.tasks.flea_pretraining import (
     FleaPretrainingConfig,
     FleaPretrainingTask,
 )
-
-
-@pytest.fixture
-def two_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Plain:

@@ -46,7 +46,8 @@ fi
 rm -rf "$folder"
 export UV_PYTHON_DOWNLOADS=never
 "$uv" venv --quiet --python "$python" "$folder"
-install() { "$uv" pip install --quiet --python "$folder/bin/python" --no-deps "$@"; }
+# Compiled once, here: where nothing may write into the environment, every start would compile all of torch and fairseq again.
+install() { "$uv" pip install --quiet --compile-bytecode --python "$folder/bin/python" --no-deps "$@"; }
 # Every file is checked against the pins' hashes, what sources are built with too. fairseq-fixed builds against the
 # installed torch, which uv installs first; isolated, its build would download another. fairseq 0.12.2 must be isolated.
 install --require-hashes --build-constraints "$pins" --no-build-isolation-package fairseq-fixed --requirements "$pins"

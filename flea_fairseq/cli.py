@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from flea_fairseq import __version__
+from flea_fairseq.allocator import end_at_once
 from flea_fairseq.data.files import explained
 from flea_fairseq.errors import FleaError, printable
 from flea_fairseq.workflow.devices import take_gpus
@@ -514,4 +515,5 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)  # before fairseq, which would let everything be printed
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|fairseq")
     warnings.filterwarnings("ignore", category=SyntaxWarning)
+    end_at_once()
     flea(prog_name="flea")

@@ -12,7 +12,7 @@ import soundfile
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = (
-    "folds=[Ses01]", "clusters=8", "first_units.clusters=8",
+    "folds=[Ses01]", "clusters=8", "first_units.clusters=8", "projected_frames=200",
     *(f"settings.pretrain.{key}" for key in (
         "model.encoder_embed_dim=32", "model.encoder_ffn_embed_dim=32", "optimization.max_update=8",
         "dataset.max_tokens=100000", "checkpoint.save_interval_updates=2",

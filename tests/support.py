@@ -76,7 +76,7 @@ def wav(root: Path, session: int, turn: str) -> Path:
 
 
 def write_full_iemocap(root: Path) -> Path:
-    """A tree with the release's 5531 utterances a class and a session, others to be left out; 25 ms of noise each."""
+    """A tree with the release's 5531 utterances a class and a session, others to be left out; 45 ms of noise each."""
     codes = ["neu"] * 1708 + ["ang"] * 1103 + ["sad"] * 1084 + ["exc"] * 1041 + ["hap"] * 595
     sessions = [1] * 1085 + [2] * 1023 + [3] * 1151 + [4] * 1031 + [5] * 1241
     rng = np.random.default_rng(1)
@@ -87,7 +87,7 @@ def write_full_iemocap(root: Path) -> Path:
         turns[session].append((turn, code))
         path = wav(root, session, turn)
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, rng.integers(-9000, 9000, 400).astype(np.int16), 16000)
+        soundfile.write(path, rng.integers(-9000, 9000, 720).astype(np.int16), 16000)
     for session, members in turns.items():
         write_dialog(root, session, f"Ses0{session}F_impro01", dialog(*members))
     return root

@@ -74,6 +74,7 @@ class Experiment:
     clusters: List[int] = MISSING  # K of phase 1c
     poolings: List[str] = field(default_factory=lambda: ["mean", "attention"])  # of phase 3
     examined: Cell = field(default_factory=Cell)  # which the report looks into
+    projected_frames: int = 2000  # of its projections, which take a time of their own
     p_tapt: PTapt = field(default_factory=PTapt)
     max_frames: int = 0  # k-means is fitted on so many frames at most (0: as many as take 2 GiB)
     cnn_cache: bool = True  # keep the frozen CNN's output in OUTPUT/cnn_cache, for all fine-tunings that can use it

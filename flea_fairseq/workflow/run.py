@@ -127,7 +127,7 @@ def graph_config(plan: Experiment, made: Method, corpus: Path) -> dict[str, Any]
     """What the Snakefile needs, with absolute paths."""
     values = asdict(plan)
     kept = ("manifest", "manifest_options", "config_dir", "protocol", "n_folds", "split_seed", "transductive", "seeds",
-            "threads", "poolings", "examined", "max_frames")  # fmt: skip
+            "threads", "poolings", "examined", "projected_frames", "max_frames")  # fmt: skip
     return {
         **{name: values[name] for name in kept},
         "cached": cached(plan, made) if plan.cnn_cache else [],

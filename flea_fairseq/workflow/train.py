@@ -203,12 +203,13 @@ def _finish(run_dir: Path, inputs: dict[str, Any], output: Path, data: Path, val
 
 def _progress(run_dir: Path) -> Progress | None:
     """How far the last checkpoint is, None without any."""
-    from flea_fairseq.models.checkpoints import load_tensors
+    last = run_dir / "checkpoint_last.pt"
+    if not last.exists():
+        return None
+    from flea_fairseq.models.checkpoints import load_tensors  # torch and fairseq: seconds
     from flea_fairseq.models.repair import repair_last
 
-    last = run_dir / "checkpoint_last.pt"
-    if last.exists():
-        repair_last(run_dir)
+    repair_last(run_dir)
     return read_progress(load_tensors(last)) if last.exists() else None
 
 

@@ -41,7 +41,7 @@ def test_every_step_of_five_folds_is_counted_and_nothing_is_downloaded(tmp_path)
     assert counts == {**expected, "steps": sum(expected.values())}
     assert sum(expected.values()) == 382
     # Ten pretrainings a fold of 20,000 x 350 s and P-TAPT's 20,000 x 250 s at 9.5 h for 100,000 x 87.5 s: 407 hours;
-    # all others are on clips of 25 ms here, and add one.
+    # all others are on clips of 45 ms here, and add one.
     hours = int(re.search(r"about (\d+) GPU-hours for 185 trainings", done.stdout)[1])
     assert hours == pytest.approx(5 * (10 * 20000 * 350 + 20000 * 250) * 9.5 / 100_000 / 87.5, abs=2)
     assert not list((tmp_path / "cache").glob("*")) and not (tmp_path / "run/models").exists()

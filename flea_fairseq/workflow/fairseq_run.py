@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,7 +35,8 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
         preexec_fn=_end_with_parent, cwd=run_dir,  # Python imports from where it is started, which may be anybody's
     ) as process:  # fmt: skip
         try:
-            import_module("flea_fairseq.models.checkpoints")  # wanted afterwards; fairseq takes as long to start
+            import flea_fairseq.models.checkpoints  # noqa: F401 -- wanted afterwards; fairseq takes as long to start
+
             with writing(log), open(log, "a", encoding="utf-8") as file:
                 begin = file.tell()
                 _follow(_copy(process.stdout or (), file), run_dir, values)

@@ -71,7 +71,7 @@ def test_killed_run_resumes_and_finishes(corpus, output):
     process.kill()
     process.wait()
     refused = start(corpus, output)  # Snakemake and its steps live on, and hold the folder
-    assert "are at work there" in refused.communicate(timeout=60)[1] and refused.returncode == 1
+    assert "are at work there" in refused.communicate(timeout=300)[1] and refused.returncode == 1
     os.killpg(graph.pid, signal.SIGKILL)
     assert not (output / "results.json").exists()
     steps, printed = run(corpus, output)

@@ -45,7 +45,7 @@ def kill_all_of(output: Path, process: subprocess.Popen) -> None:
         for one in left:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
-                one.wait(10)
+        psutil.wait_procs(left, timeout=10)  # all at once: a child may be gone only when its parent is
     process.communicate()
 
 

@@ -128,7 +128,9 @@ def _facts(content: dict[str, Any], path: Path) -> dict[str, Any]:
     facts = content.get(FACTS, {})
     temperature = facts.get("temperature", 1.0) if isinstance(facts, dict) else None
     if not isinstance(temperature, float) or not 0 < temperature < math.inf:
-        raise CheckpointError(f"{path}: its facts are damaged: expected a temperature above 0; run flea calibrate again")
+        raise CheckpointError(
+            f"{path}: its facts are damaged: expected a temperature above 0; run flea calibrate again"
+        )
     return facts
 
 

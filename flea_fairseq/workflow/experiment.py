@@ -183,7 +183,8 @@ def _change(values: dict[str, Any], change: str) -> None:
 
 
 def _check_numbers(experiment: Experiment, path: Path) -> None:
-    least = {"layers": 1, "clusters": 1, "seeds": 0, "threads": 1, "n_folds": 2, "split_seed": 0, "max_frames": 0}
+    least = {"layers": 1, "clusters": 1, "seeds": 0, "threads": 1, "n_folds": 2, "split_seed": 0, "max_frames": 0,
+             "projected_frames": 10}  # fmt: skip
     for name, smallest in least.items():
         value = getattr(experiment, name)
         numbers = value if isinstance(value, list) else [value]

@@ -98,6 +98,7 @@ FULL = "name: x\nmanifest: m.py\nconfig_dir: .\nlayers: 1\nclusters: 2\n"
         ("name: ${oc.env:HOME}", "interpolations"),
         ("name: !!python/object/apply:os.system ['true']", "not YAML"),
         (FULL + "seeds: [-1]", "seeds is .-1., expected 0 or more"),
+        (FULL + "projected_frames: 9", "projected_frames is 9, expected 10 or more"),
         (FULL.replace("layers: 1", "layers: 0"), "layers is .0., expected 1 or more"),
         (FULL.replace("layers: 1", "layers: [9, 9]"), "layers is .9, 9., expected one or more, each once"),
         (FULL + "protocol: innner", "innner"),

@@ -1,7 +1,4 @@
-"""What a process keeps: freed memory for the next tensor, and few of the operations that were made for one length.
-
-And that it ends without looking through what it kept.
-"""
+"""What a process keeps, such as freed memory for the next tensor, and that it ends without searching through it."""
 
 import atexit
 import ctypes

@@ -338,7 +338,7 @@ def test_a_training_without_room_for_its_checkpoint_goes_on(fold_folder, trained
 @pytest.mark.long
 def test_a_training_with_many_sizes_of_disk(fold_folder, trained, disk):
     size = trained.stat().st_size // PAGE
-    for pages in (1, 4, 8, 16, size, 2 * size):  # a checkpoint alone takes three, with its optimiser
+    for pages in (1, 4, 8, 16, size, 2 * size):  # with 4 it has room enough
         train_with_too_little_room(fold_folder, disk, (pages,))
         assert_equal_weights(disk.folder / "model.pt", trained)
         disk.clear()

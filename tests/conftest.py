@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,15 +85,16 @@ def save_classifier() -> Callable[..., Path]:
     from flea_fairseq.models.encoder import Encoder, EncoderConfig
     from flea_fairseq.models.flea_classifier import FleaClassifier, FleaClassifierConfig
 
-    def save(path: Path, normalize: bool = False, pooling: str = "attention") -> Path:
+    def save(path: Path, normalize: bool = False, **choices: Any) -> Path:
+        choices = {"pooling": "attention", **choices}
         torch.manual_seed(0)
         shape = EncoderConfig(
             conv_layers=((16, 10, 5), *((16, 3, 2),) * 4, *((16, 2, 2),) * 2), encoder_layers=1, encoder_embed_dim=16,
             encoder_ffn_embed_dim=32, encoder_attention_heads=2, conv_pos=8, conv_pos_groups=2, normalize=normalize,
         )  # fmt: skip
-        model = FleaClassifier(Encoder(shape), FleaClassifierConfig(classes=list(CLASSES), pooling=pooling, seed=1))
+        model = FleaClassifier(Encoder(shape), FleaClassifierConfig(classes=list(CLASSES), seed=1, **choices))
         torch.nn.init.normal_(model.head.weight, std=2)  # so that utterances differ
-        config = {**model.stored_config(), "_name": "flea_classifier", "pooling": pooling}
+        config = {**model.stored_config(), "_name": "flea_classifier", **choices}
         torch.save({"cfg": {"model": config}, "model": model.state_dict()}, path)
         return path
 

@@ -57,6 +57,11 @@ def to_transformers(model: FleaClassifier) -> Classifier:
             f"pooling {model.pooling_name} with {type(model.activation).__name__.lower()} before the head cannot be "
             "exported as a Hugging Face folder or ONNX, only mean and attention with none; --to fairseq has the encoder"
         )
+    if model.context:
+        raise CheckpointError(
+            "a model that hears little at a time (model.context) cannot be exported as a Hugging Face folder or ONNX, "
+            "whose transformers hear whole recordings; --to fairseq has the encoder"
+        )
     config = hub_config(model)
     attention = model.pooling_name == "attention"
     kind: type[Classifier] = (

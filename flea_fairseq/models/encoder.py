@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from flea_fairseq.errors import CheckpointError
 from flea_fairseq.models import lean_cnn
 from flea_fairseq.models.lean_layer import make_lean
+from flea_fairseq.models.local_context import Windows
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 Mask = Callable[[Tensor, Tensor | None], Tensor]
@@ -193,21 +194,31 @@ class Encoder(nn.Module):
         lengths: Tensor | None = None,
         layer: int | None = None,
         mask: Mask | None = None,
+        context: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """Encode waveforms.
 
         source: (B, samples) at 16 kHz, padded at the end, or what `convolve` made of them: (B, T, C); lengths: (B,)
         true samples (None: all whole, which only waveforms can be);
         layer: 1-based transformer layer (None: the last), as fairseq's `output_layer` and transformers'
-        `hidden_states[layer]`; mask: called with (x: (B, T, D), padding: (B, T) or None) before the transformer.
+        `hidden_states[layer]`; mask: called with (x: (B, T, D), padding: (B, T) or None) before the transformer;
+        context: of how many frames at most the transformer may know at each (0: of the whole utterance).
         Returns x: (B, T, D) and the frames of each utterance: (B,).
         """
         x, padding, frames = self._embed(source, lengths, mask)
+        windows = Windows(frames, x.size(1), context) if context else None
+        if windows is not None:
+            x, padding = windows.cut(x), windows.padding
         x, _ = self.encoder(x, padding_mask=padding, layer=None if layer is None else layer - 1)
-        return x, frames
+        return (x if windows is None else windows.join(x)), frames
 
     def hidden_states(
-        self, source: Tensor, lengths: Tensor | None = None, mask: Mask | None = None, last: int | None = None
+        self,
+        source: Tensor,
+        lengths: Tensor | None = None,
+        mask: Mask | None = None,
+        last: int | None = None,
+        context: int = 0,
     ) -> tuple[list[Tensor], Tensor]:
         """Encode waveforms and keep every layer; arguments as in `forward`; last: compute none above it (None: all).
 
@@ -217,13 +228,16 @@ class Encoder(nn.Module):
         `hidden_states`. While training, a layer that LayerDrop skips gives again what it would have read.
         """
         x, padding, frames = self._embed(source, lengths, mask)
+        windows = Windows(frames, x.size(1), context) if context else None
+        if windows is not None:
+            x, padding = windows.cut(x), windows.padding
         last = self.num_layers if last is None else last
         with layer_inputs(self.encoder) as inputs:
             top, _ = self.encoder(x, padding_mask=padding, layer=last - 1)
         states = [top]
         for i in reversed(range(last)):
             states.append(inputs[i].transpose(0, 1)[:, : x.size(1)] if i in inputs else states[-1])
-        return states[::-1], frames
+        return [state if windows is None else windows.join(state) for state in states[::-1]], frames
 
     def _embed(self, source: Tensor, lengths: Tensor | None, mask: Mask | None) -> tuple[Tensor, Tensor | None, Tensor]:
         """What the transformer reads: x (B, T, D), its padding mask (B, T) or None, and the frames (B,)."""

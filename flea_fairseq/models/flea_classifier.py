@@ -13,6 +13,7 @@ from omegaconf import II, open_dict
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from flea_fairseq.data.audio import HOP_SAMPLES, SAMPLE_RATE
 from flea_fairseq.data.manifest import text_problem
 from flea_fairseq.errors import CheckpointError, ExperimentError
 from flea_fairseq.models.checkpoints import Checkpoint, build_encoder, load_state, read_checkpoint
@@ -23,6 +24,7 @@ from flea_fairseq.models.seeding import SeededForward
 
 ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
 LAYERS = ("last", "weighted")
+CONTEXT = (0.08, 3600)  # seconds: the shortest and the longest
 CHOICES = {  # what a checkpoint may say, as text
     "pooling": POOLINGS,
     "layers": LAYERS,
@@ -39,6 +41,10 @@ class FleaClassifierConfig(FairseqDataclass):
     pooling: ChoiceEnum(list(POOLINGS)) = field(default="attention", metadata={"help": "from frames to an utterance"})
     layers: ChoiceEnum(list(LAYERS)) = field(
         default="last", metadata={"help": "what is pooled: the last layer, or a learned weighted sum of all layers"}
+    )
+    context: float = field(
+        default=0.0,
+        metadata={"help": "seconds of speech of which the transformer may know at a frame (0: the whole utterance)"},
     )
     head_activation: ChoiceEnum(list(ACTIVATIONS)) = field(
         default="none", metadata={"help": "on the pooled vector, before the linear layer"}
@@ -63,6 +69,14 @@ class FleaClassifierConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
 
+def context_frames(seconds: float) -> int:
+    """Seconds of context as frames, 0 for the whole utterance. Raises ExperimentError for what is no such time."""
+    shortest, longest = CONTEXT
+    if type(seconds) not in (int, float) or not (seconds == 0 or shortest <= seconds <= longest):
+        raise ExperimentError(f"model.context is {seconds!r}, expected 0 (all) or {shortest} to {longest} seconds")
+    return round(seconds * SAMPLE_RATE / HOP_SAMPLES)
+
+
 @register_model("flea_classifier", dataclass=FleaClassifierConfig)
 class FleaClassifier(SeededForward):
     """Encoder, pooling, linear head; frame attention weights come with every forward pass.
@@ -85,6 +99,7 @@ class FleaClassifier(SeededForward):
         self.freeze_encoder = cfg.freeze_encoder
         if cfg.freeze_encoder:
             self.encoder.requires_grad_(False)
+        self.context = context_frames(cfg.context)
         weighted = str(cfg.layers) == "weighted"
         self.layer_logits = nn.Parameter(torch.zeros(encoder.num_layers + 1)) if weighted else None
         self.dropout = nn.Dropout(cfg.pooling_dropout)
@@ -127,6 +142,10 @@ class FleaClassifier(SeededForward):
         for key, choices in CHOICES.items():
             if str(getattr(cfg, key)) not in choices:
                 raise CheckpointError(f"{checkpoint.path}: {key} {getattr(cfg, key)!r} is not one of {sorted(choices)}")
+        try:
+            context_frames(cfg.context)
+        except ExperimentError as error:
+            raise CheckpointError(f"{checkpoint.path}: {error}") from None
         for name in cfg.classes:
             if problem := text_problem(name) if isinstance(name, str) else "is no text":
                 raise CheckpointError(f"{checkpoint.path}: the name of class {name!r} {problem}")
@@ -159,13 +178,18 @@ class FleaClassifier(SeededForward):
 
         frozen = self.freeze_encoder or (self.training and self._update < self.freeze_encoder_updates)
         encode: Callable[..., Any] = self.encoder if self.layer_logits is None else self.encoder.hidden_states
+        masked = mask if self.training and not self.freeze_encoder else None
         with self.seeded(), torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            x, frames = encode(source, lengths, mask=mask if self.training and not self.freeze_encoder else None)
+            x, frames = encode(source, lengths, mask=masked, context=self.context)
         if self.layer_logits is not None:
             first, *rest = (weight * state for weight, state in zip(self.layer_logits.softmax(0), x))
             x = sum(rest, first)
-        vector, attention = self.pooling(self.dropout(x), padding_mask(frames, x.size(1)))
-        return {"logits": self.head(self.activation(vector)), "attention": attention, "x": x, "frames": frames}
+        pooled, attention = self.pooling.classify(self.dropout(x), padding_mask(frames, x.size(1)), self.judge)
+        return {"logits": pooled, "attention": attention, "x": x, "frames": frames}
+
+    def judge(self, vectors: Tensor) -> Tensor:
+        """What the head says of vectors of utterances or frames: (..., D) -> (..., classes)."""
+        return self.head(self.activation(vectors))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities, in double precision: (..., classes) -> (..., classes)."""
@@ -190,7 +214,7 @@ class FleaClassifier(SeededForward):
                 f"model.pooling={self.pooling_name} makes no weighted sum of the frames, so frames have no logits; "
                 f"use a classifier with {' or '.join(usable)}"
             )
-        return self.head(self.activation(x))
+        return self.judge(x)
 
 
 def regularisation(cfg: FleaClassifierConfig) -> Regularisation:

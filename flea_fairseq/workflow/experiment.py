@@ -72,7 +72,8 @@ class Experiment:
     first_units: FirstUnits = field(default_factory=FirstUnits)
     layers: List[int] = MISSING  # whose frames are clustered in phase 1c
     clusters: List[int] = MISSING  # K of phase 1c
-    poolings: List[str] = field(default_factory=lambda: ["mean", "attention"])  # of phase 3
+    # of phase 3; another name stands for the model.pooling, and whatever else, of settings.flea_<name>
+    poolings: List[str] = field(default_factory=lambda: ["mean", "attention"])
     examined: Cell = field(default_factory=Cell)  # which the report looks into
     projected_frames: int = 2000  # of its projections, which take a time of their own
     p_tapt: PTapt = field(default_factory=PTapt)
@@ -103,7 +104,7 @@ def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
         setattr(experiment, name, str(Path(getattr(experiment, name)).resolve()))  # --set gives them as they are
         if not os.path.exists(getattr(experiment, name)):  # Path's own raises for a name that is too long
             raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
-    check_settings(settings, Path(experiment.config_dir), path)
+    check_settings(settings, Path(experiment.config_dir), path, experiment.poolings)
     experiment.settings = settings
     _check_numbers(experiment, path)
     _check_choices(experiment, path)

@@ -12,7 +12,7 @@ from flea_fairseq.data.protocols import SHARED_VALID
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.evaluation.grid import pooling_title
 from flea_fairseq.workflow.experiment import Experiment
-from flea_fairseq.workflow.settings import BASE_CONFIG, override, overrides
+from flea_fairseq.workflow.settings import OF_POOLING, override, overrides
 
 LEAK_NOTES = {  # by whether the experiment lets unsupervised steps hear the tested speakers
     False: "The paper's clustering reads the tested speakers too; here k-means and pretraining read the training part.",
@@ -153,9 +153,15 @@ def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, k: int) 
         plan, "pretrain", ("align",), start=start, units=f"tapt/l{layer}", sets=(f"km{k}",)
     )
     for pooling in plan.poolings:
-        groups = ("flea", *[name for name in (f"flea_{pooling}",) if name in BASE_CONFIG])
-        pooled = override("model.pooling", pooling)
-        made.models[f"flea_{cell}_{pooling}"] = _model(plan, "finetune", groups, pooled, start=f"align_{cell}")
+        pooled = override("model.pooling", pooling_of(plan, pooling))
+        made.models[f"flea_{cell}_{pooling}"] = _model(
+            plan, "finetune", ("flea", OF_POOLING + pooling), pooled, start=f"align_{cell}"
+        )
+
+
+def pooling_of(plan: Experiment, name: str) -> str:
+    """The pooling that a name in `poolings` stands for: itself, or what its settings say."""
+    return str(plan.settings.get(OF_POOLING + name, {}).get("model.pooling", name))
 
 
 def _chen_rudnicky(made: Method, plan: Experiment, weights: Weights) -> None:

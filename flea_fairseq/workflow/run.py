@@ -22,7 +22,7 @@ from flea_fairseq.workflow.engine import (
 )
 from flea_fairseq.workflow.estimate import estimate, merged_config
 from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
-from flea_fairseq.workflow.method import Method, Weights, cell_name, method
+from flea_fairseq.workflow.method import Method, Weights, cell_name, method, pooling_of
 from flea_fairseq.workflow.provenance import hardware, revision, versions
 from flea_fairseq.workflow.slurm import jobs_in
 
@@ -188,9 +188,12 @@ def check_poolings(plan: Experiment) -> None:
     """Raise ExperimentError for a pooling that there is not; hours later the classifier would."""
     from flea_fairseq.models.pooling import POOLINGS  # torch: seconds
 
-    for pooling in plan.poolings:
-        if pooling not in POOLINGS:
-            raise ExperimentError(f"poolings: {pooling!r} is unknown, expected some of {', '.join(POOLINGS)}")
+    for name in plan.poolings:
+        if pooling_of(plan, name) not in POOLINGS:
+            raise ExperimentError(
+                f"poolings: {name!r} is unknown, expected some of {', '.join(POOLINGS)}, or a name for which "
+                f"settings.flea_{name}.model.pooling is one of them"
+            )
 
 
 def check_frames(plan: Experiment, made: Method, manifests: Sequence[Path]) -> None:

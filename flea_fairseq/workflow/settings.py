@@ -18,8 +18,6 @@ BASE_CONFIG = {  # what settings can be given for -> the base config that they c
     "tapt": "finetune",  # 1b
     "align": "pretrain",  # 2, all cells
     "flea": "finetune",  # 3, all cells
-    "flea_mean": "finetune",
-    "flea_attention": "finetune",
     "chen_rudnicky": "finetune",  # the classifiers of the next five
     "v_ft": "finetune",
     "w2v_tapt_pretrain": "wav2vec_pretrain",
@@ -30,6 +28,8 @@ BASE_CONFIG = {  # what settings can be given for -> the base config that they c
     "superb": "finetune",
     "attentive_statistics": "finetune",
 }
+
+OF_POOLING = "flea_"  # and a name among `poolings`: phase 3 with that pooling, or with what the settings make of it
 
 Settings = dict[str, dict[str, Any]]
 
@@ -54,14 +54,15 @@ def override(key: str, value: Any) -> str:
     return f"{key}={yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float('inf'))[1:-2]}"
 
 
-def check_settings(settings: Any, config_dir: Path, path: Path) -> None:
+def check_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequence[str]) -> None:
     """Refuse before anything runs what hydra would refuse hours later: keys that the base config does not have."""
+    known_groups = {**BASE_CONFIG, **{OF_POOLING + name: "finetune" for name in poolings}}
     if not isinstance(settings, dict) or not all(isinstance(part, dict) for part in settings.values()):
-        raise ExperimentError(f"{path}: settings must hold {', '.join(BASE_CONFIG)}, each with keys and values")
+        raise ExperimentError(f"{path}: settings must hold {', '.join(known_groups)}, each with keys and values")
     for group, part in settings.items():
-        if group not in BASE_CONFIG:
-            raise ExperimentError(f"{path}: settings.{group} is unknown; expected one of {', '.join(BASE_CONFIG)}")
-        base = config_dir / f"{BASE_CONFIG[group]}.yaml"
+        if group not in known_groups:
+            raise ExperimentError(f"{path}: settings.{group} is unknown; expected one of {', '.join(known_groups)}")
+        base = config_dir / f"{known_groups[group]}.yaml"
         known = read_flat(base) if base.is_file() else {}
         for key, value in part.items():
             _check_key(f"{path}: settings.{group}", key, value, known, base)

@@ -142,13 +142,16 @@ def test_fairseq_loads_the_encoder_as_its_own(model, speech, wav, tmp_path):
 
 def test_what_cannot_be_held_is_refused_and_leaves_nothing(save_classifier, model, tmp_path):
     other = save_classifier(tmp_path / "statistics.pt", pooling="attentive_statistics")
+    local = save_classifier(tmp_path / "local.pt", context=1.0)
     for target in ("hf", "onnx"):
         with pytest.raises(CheckpointError, match="pooling attentive_statistics .* cannot be exported"):
             export(other, target, tmp_path / "out")
+        with pytest.raises(CheckpointError, match=r"hears little at a time \(model.context\) cannot be exported"):
+            export(local, target, tmp_path / "out")
     (tmp_path / "there").mkdir()
     with pytest.raises(ExperimentError, match="there: is there already"):
         export(model, "hf", tmp_path / "there")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["statistics.pt", "there"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["local.pt", "statistics.pt", "there"]
 
 
 def test_an_export_that_differs_is_not_written(model, monkeypatch, tmp_path):

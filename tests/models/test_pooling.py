@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from flea_fairseq.models.pooling import POOLINGS, AttentionPooling, MeanPooling
+from flea_fairseq.models.pooling import (
+    POOLINGS,
+    AttentionPooling,
+    ClassAttentionPooling,
+    LogSumExpPooling,
+    MeanPooling,
+    NoisyOrPooling,
+    SharpAttentionPooling,
+)
 
 
 def test_attention_is_equations_2_and_3():
@@ -74,3 +82,69 @@ def test_half_precision_gives_what_single_precision_does(name):
 def test_mean_is_the_average():
     x = torch.randn(3, 6, 4)
     assert torch.allclose(MeanPooling(4)(x, None)[0], x.mean(1), atol=1e-6)
+
+
+def frames_of_two() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randn(2, 7, 3, dtype=torch.double)
+
+
+def test_sharp_attention_is_a_softmax_at_a_temperature():
+    pooling, x = SharpAttentionPooling(3).double(), frames_of_two()
+    assert torch.allclose(pooling(x, None)[0], x.mean(1), atol=1e-6)  # where it starts
+    with torch.no_grad():
+        pooling.weight.copy_(torch.tensor([[2.0, -1.0, 0.5]])), pooling.log_temperature.fill_(math.log(0.1))
+    vector, weights = pooling(x, None)
+    for b in range(2):
+        powers = [math.exp((2 * f[0] - f[1] + 0.5 * f[2]) / 0.1) for f in x[b].tolist()]
+        expected = torch.tensor([p / sum(powers) for p in powers])
+        assert torch.allclose(weights[b].float(), expected, atol=1e-5)
+        assert torch.allclose(vector[b], (weights[b, :, None] * x[b]).sum(0))
+    assert weights.max() / weights.min() > math.e**2  # the bound of FLEA's attention
+
+
+def test_log_sum_exp_by_hand():
+    x = frames_of_two()
+    pooled, weights = LogSumExpPooling(3)(x, None)
+    for b in range(2):
+        powers = [[math.exp(value) for value in frame] for frame in x[b].tolist()]
+        sums = [sum(frame[c] for frame in powers) for c in range(3)]
+        assert pooled[b].tolist() == pytest.approx([math.log(s / 7) for s in sums], abs=1e-5)
+        best = max(range(3), key=sums.__getitem__)
+        assert weights[b].tolist() == pytest.approx([frame[best] / sums[best] for frame in powers], abs=1e-5)
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 1.0, 50.0])
+def test_class_attention_by_hand(sharpness):
+    pooling, x = ClassAttentionPooling(3), frames_of_two().clamp(-2, 2)
+    with torch.no_grad():
+        pooling.sharpness.fill_(sharpness)
+    pooled, weights = pooling(x, None)
+    for b in range(2):
+        expected, shares = [], []
+        for c in range(3):
+            powers = [math.exp(sharpness * frame[c]) for frame in x[b].tolist()]
+            shares.append([p / sum(powers) for p in powers])
+            expected.append(sum(s * frame[c] for s, frame in zip(shares[c], x[b].tolist())))
+        assert pooled[b].tolist() == pytest.approx(expected, abs=1e-5)
+        assert weights[b].tolist() == pytest.approx(shares[max(range(3), key=expected.__getitem__)], abs=1e-5)
+    if sharpness == 0:
+        assert torch.allclose(pooled, x.mean(1), atol=1e-6)
+    if sharpness == 50:
+        assert torch.allclose(pooled, x.amax(1), atol=0.05)
+
+
+def test_noisy_or_by_hand():
+    x = frames_of_two()
+    pooled, weights = NoisyOrPooling(3)(x, None)
+    for b in range(2):
+        none, evidence = [1.0] * 3, []
+        for frame in x[b].tolist():
+            powers = [math.exp(value) for value in frame]
+            absent = [(1 - p / sum(powers)) ** (1 / 25) for p in powers]
+            none = [before * now for before, now in zip(none, absent)]
+            evidence.append([-math.log(a) for a in absent])
+        assert pooled[b].sigmoid().tolist() == pytest.approx([1 - n for n in none], abs=1e-5)
+        best = min(range(3), key=none.__getitem__)
+        total = sum(frame[best] for frame in evidence)
+        assert weights[b].tolist() == pytest.approx([frame[best] / total for frame in evidence], abs=1e-5)

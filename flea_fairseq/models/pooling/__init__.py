@@ -3,8 +3,12 @@
 from flea_fairseq.models.pooling.attention import AttentionPooling
 from flea_fairseq.models.pooling.attentive_statistics import AttentiveStatisticsPooling
 from flea_fairseq.models.pooling.base import Pooling
+from flea_fairseq.models.pooling.class_attention import ClassAttentionPooling
 from flea_fairseq.models.pooling.correlation import CorrelationPooling
+from flea_fairseq.models.pooling.log_sum_exp import LogSumExpPooling
 from flea_fairseq.models.pooling.mean import MeanPooling
+from flea_fairseq.models.pooling.noisy_or import NoisyOrPooling
+from flea_fairseq.models.pooling.sharp_attention import SharpAttentionPooling
 from flea_fairseq.models.pooling.temporal_shift import TemporalShiftPooling
 
 POOLINGS: dict[str, type[Pooling]] = {
@@ -13,4 +17,8 @@ POOLINGS: dict[str, type[Pooling]] = {
     "attentive_statistics": AttentiveStatisticsPooling,
     "correlation": CorrelationPooling,
     "temporal_shift": TemporalShiftPooling,
+    "sharp_attention": SharpAttentionPooling,
+    "log_sum_exp": LogSumExpPooling,
+    "class_attention": ClassAttentionPooling,
+    "noisy_or": NoisyOrPooling,
 }

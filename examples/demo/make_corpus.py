@@ -38,6 +38,7 @@ PROSODY = {
     "happy": Prosody(rate=180, volume=105, pitch=80, range=95),
     "sad": Prosody(rate=115, volume=55, pitch=28, range=8),
 }
+ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbcwmd")
 CODES = {"neutral": ("neu",), "angry": ("ang",), "happy": ("hap", "exc"), "sad": ("sad",)}  # the release's labels
 EVALUATION = {  # evaluators' word, and valence, activation, dominance
     "neutral": ("Neutral", (3.0, 2.5, 2.5)),
@@ -91,6 +92,7 @@ class Turn:
     emotion: str
     text: str
     place: str
+    voice: str
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,11 @@ class Spoken:
     span: tuple[int, int] | None
 
 
-def make_corpus(output: Path, sentences: int = 6, seed: int = 1, shares: bool = False) -> None:
+def make_corpus(output: Path, sentences: int = 6, seed: int = 1, shares: bool = False, accents: bool = False) -> None:
     """Write the corpus to a new folder `output`: `sentences` utterances a voice and emotion.
 
-    shares: as many in all, but the emotions as frequent as in IEMOCAP.
+    shares: as many in all, but the emotions as frequent as in IEMOCAP; accents: every voice speaks in all ACCENTS in
+    turn, in place of its own.
 
     The folder appears when it is whole. Raises FleaError if it is there already, or without a synthesiser.
     """
@@ -116,7 +119,7 @@ def make_corpus(output: Path, sentences: int = 6, seed: int = 1, shares: bool = 
     espeak = Espeak(seed)
     with hidden_folder(output) as temporary:
         half_made = temporary / output.name
-        turns = list(plan(emotion_counts(sentences, shares), seed))
+        turns = list(plan(emotion_counts(sentences, shares), seed, accents))
         lengths, spans = {}, []
         for number, turn in enumerate(tqdm(turns, desc="speak", unit="utt", disable=None)):
             spoken = speak(espeak, turn, np.random.default_rng([seed, 1, number]))
@@ -136,7 +139,7 @@ def emotion_counts(sentences: int, shares: bool) -> dict[str, int]:
     return {emotion: max(1, round(share * len(PROSODY) * sentences)) for emotion, share in SHARES.items()}
 
 
-def plan(counts: dict[str, int], seed: int) -> Iterator[Turn]:
+def plan(counts: dict[str, int], seed: int, accents: bool = False) -> Iterator[Turn]:
     """Who says what, how: two dialogs a session, in which its speakers take turns."""
     random = np.random.default_rng([seed, 0])
     for session, voices in SPEAKERS.items():
@@ -148,7 +151,10 @@ def plan(counts: dict[str, int], seed: int) -> Iterator[Turn]:
             turn = number - second * ((total + 1) // 2)
             for speaker in voices:
                 emotion, text, place = parts[speaker][number]
-                yield Turn(session, dialog, f"{dialog}_{speaker}{turn:03d}", speaker, emotion, text, place)
+                voice = voices[speaker]
+                if accents:
+                    voice = f"{ACCENTS[number % len(ACCENTS)]}+{voice.split('+')[1]}"
+                yield Turn(session, dialog, f"{dialog}_{speaker}{turn:03d}", speaker, emotion, text, place, voice)
 
 
 def speaker_turns(random: np.random.Generator, counts: dict[str, int], parity: int) -> list[tuple[str, str, str]]:
@@ -166,10 +172,9 @@ def speaker_turns(random: np.random.Generator, counts: dict[str, int], parity: i
 def speak(espeak: Espeak, turn: Turn, random: np.random.Generator) -> Spoken:
     """Speak the parts of a turn, each by itself, and join them over pauses, in faint noise."""
     prosody = {name: PROSODY[name].jittered(random, JITTER) for name in dict.fromkeys(("neutral", turn.emotion))}
-    voice = SPEAKERS[turn.session][turn.speaker]
     samples, span = silence(MARGIN), None
     for emotion, words in split_words(turn.text, turn.emotion, turn.place):
-        sound = voiced(espeak.speak(words, voice, prosody[emotion]))
+        sound = voiced(espeak.speak(words, turn.voice, prosody[emotion]))
         gap = silence(PAUSE if samples.any() else 0)
         start = len(samples) + len(gap)
         if emotion != "neutral":
@@ -239,9 +244,10 @@ def evaluation(turn: Turn, number: int, start: float, end: float) -> list[str]:
 @click.option("--sentences", default=6, show_default=True, help="Utterances a voice and emotion (40 pairs).")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--shares", is_flag=True, help="Emotions as frequent as in IEMOCAP, in place of equally.")
-def main(output: Path, sentences: int, seed: int, shares: bool) -> None:
+@click.option("--accents", is_flag=True, help="Every voice speaks in four accents in turn, in place of its own.")
+def main(output: Path, sentences: int, seed: int, shares: bool, accents: bool) -> None:
     """Speak a small emotional corpus into the new folder OUTPUT, laid out like IEMOCAP, with spans.rttm."""
-    make_corpus(output, sentences, seed, shares)
+    make_corpus(output, sentences, seed, shares, accents)
 
 
 if __name__ == "__main__":

@@ -110,18 +110,26 @@ def split_truth(path: Path, split: Manifest, labels: Sequence[str], classes: Seq
 def name_clusters(
     units: Sequence[np.ndarray], labels: Sequence[str], classes: Sequence[str], clusters: int
 ) -> list[str]:
-    """Name each cluster after the emotion that is likeliest in it, were all emotions equally frequent in frames.
+    """Name each cluster after the emotion that is likeliest in it; one that training never shows is neutral."""
+    shares = emotion_shares(units, labels, classes, clusters)
+    return [classes[best] for best in shares.argmax(0)]
 
-    P(emotion | cluster) is proportional to P(cluster | emotion), counted over frames that take their utterance's
-    label. A cluster that training never shows is neutral.
+
+def emotion_shares(
+    units: Sequence[np.ndarray], labels: Sequence[str], classes: Sequence[str], clusters: int
+) -> np.ndarray:
+    """P(emotion | cluster), were all emotions equally frequent in frames: (C, K).
+
+    It is proportional to P(cluster | emotion), counted over frames that take their utterance's label. A cluster that
+    training never shows is neutral.
     """
     counts = np.zeros((len(classes), clusters))
     for row, label in zip(units, labels):
         counts[classes.index(label)] += np.bincount(row, minlength=clusters)
     totals = counts.sum(1, keepdims=True)
-    share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    seen = counts.sum(0) > 0
-    return [classes[best] if known else NEUTRAL for best, known in zip(share.argmax(0), seen)]
+    likely = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    likely[classes.index(NEUTRAL), likely.sum(0) == 0] = 1
+    return likely / likely.sum(0)
 
 
 def mean_auc(paths: Sequence[Path], truth: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> float | None:

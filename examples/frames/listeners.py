@@ -1,0 +1,116 @@
+"""What is said of each frame of a recording: by a classifier, and by whatever it has to be better than."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
+from flea_fairseq.data.manifest import read_dictionary
+from flea_fairseq.evaluation.score_frames import emotion_shares
+from flea_fairseq.evaluation.splits import read_split
+from flea_fairseq.inference.frame_units import load_units
+from flea_fairseq.inference.recognizer import FRAME_SECONDS, EmotionRecognizer
+from flea_fairseq.inference.segments import Segment, find_segments
+from flea_fairseq.models.flea_classifier import FleaClassifier
+
+HOP = 5  # frames between two windows of the sliding classifier
+MOST_FRAMES = 20_000  # of which an oracle is fitted
+
+
+@dataclass(frozen=True)
+class Heard:
+    """posteriors: (T, C) of each frame's emotions; attention: (T,) or None; segments: of one emotion each."""
+
+    posteriors: np.ndarray
+    attention: np.ndarray | None
+    segments: Sequence[Segment]
+
+
+Listener = Callable[[np.ndarray], Heard]  # (samples,) -> of every frame
+
+
+def classifier(model: Path) -> Listener:
+    """What `flea predict` says."""
+    recognizer = EmotionRecognizer.from_pretrained(model, window=1e6)
+
+    def listen(samples: np.ndarray) -> Heard:
+        said = recognizer(samples, SAMPLE_RATE)
+        return Heard(said.posteriors, said.attention, said.segments)
+
+    return listen
+
+
+def sliding(model: Path, seconds: float) -> Listener:
+    """The same classifier on windows of so many seconds, each by itself; a frame has the mean of those that hold it."""
+    recognizer = EmotionRecognizer.from_pretrained(model)
+    length = frame_count(round(seconds * SAMPLE_RATE))
+
+    def listen(samples: np.ndarray) -> Heard:
+        frames = frame_count(len(samples))
+        starts = list(range(0, max(frames - length, 0), HOP)) + [max(frames - length, 0)]
+        spans = [(start, min(start + length, frames)) for start in starts]
+        cut = [samples[a * HOP_SAMPLES : (b - 1) * HOP_SAMPLES + FRAME_SAMPLES] for a, b in spans]
+        with torch.inference_mode():
+            logits = recognizer.model.listen([torch.from_numpy(window) for window in cut])["logits"]
+        said = recognizer.model.probabilities(logits).cpu().numpy()
+        total, count = np.zeros((frames, said.shape[1])), np.zeros((frames, 1))
+        for (start, stop), one in zip(spans, said):
+            total[start:stop] += one
+            count[start:stop] += 1
+        return decoded(total / count, recognizer.classes)
+
+    return listen
+
+
+def clusters(kmeans: Path, model: Path, train: Path, units: Path, classes: Sequence[str]) -> Listener:
+    """P(emotion | cluster) of each frame's cluster, from the labels of training utterances alone."""
+    labels = read_split(train, list(classes))[1]
+    rows = [np.array(line.split(), dtype=int) for line in units.read_text().splitlines()]
+    known = load_units(kmeans, model)
+    shares = emotion_shares(rows, labels, classes, len(read_dictionary(units.with_name(f"dict{units.suffix}.txt"))))
+
+    def listen(samples: np.ndarray) -> Heard:
+        return decoded(shares.T[known.label(samples)], tuple(classes))
+
+    return listen
+
+
+def oracle(model: FleaClassifier, recordings: Sequence[tuple[np.ndarray, Sequence[str]]], seed: int) -> Listener:
+    """A frame classifier on the same encoder, trained on the true emotion of every frame of other recordings."""
+    frames, truth = [], []
+    for samples, names in recordings:
+        frames.append(_encoded(model, samples))
+        truth += names
+    x, y = np.concatenate(frames), np.array(truth)
+    chosen = np.random.default_rng(seed).permutation(len(x))[:MOST_FRAMES]
+    fitted = fitted_regression(x[chosen], y[chosen])
+    order = [list(fitted.classes_).index(name) for name in model.classes]
+
+    def listen(samples: np.ndarray) -> Heard:
+        return decoded(fitted.predict_proba(_encoded(model, samples))[:, order], model.classes)
+
+    return listen
+
+
+def fitted_regression(x: np.ndarray, y: np.ndarray) -> Pipeline:
+    """Logistic regression on standardised values, every class as heavy as any other."""
+    regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+    return make_pipeline(StandardScaler(), regression).fit(x, y)
+
+
+def decoded(posteriors: np.ndarray, classes: tuple[str, ...]) -> Heard:
+    """With the segments that `flea predict` would make of these posteriors."""
+    frames = len(posteriors)
+    segments = find_segments(posteriors, np.ones(frames), np.ones(frames, dtype=bool), classes, FRAME_SECONDS)
+    return Heard(posteriors, None, segments)
+
+
+@torch.inference_mode()
+def _encoded(model: FleaClassifier, samples: np.ndarray) -> np.ndarray:
+    return model.listen([torch.from_numpy(samples)])["x"][0].float().cpu().numpy()

@@ -41,6 +41,17 @@ def test_cuts_worked_by_hand():
     assert shard_bounds([5], 1) == [0, 1]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_each_cut_is_the_nearest_to_its_share(seed):
+    rng = np.random.default_rng(seed)
+    samples, shards = rng.integers(1, 20, 40), int(rng.integers(2, 9))
+    before = [int(samples[:i].sum()) for i in range(41)]
+    bounds = shard_bounds(samples.tolist(), shards)
+    for number in range(1, shards):  # no share is so small here that a shard would be empty
+        share = before[-1] * number / shards
+        assert abs(before[bounds[number]] - share) == min(abs(value - share) for value in before)
+
+
 @pytest.mark.parametrize("shards", [0, 4])
 def test_more_shards_than_recordings_are_refused(tmp_path, shards):
     with pytest.raises(ExperimentError, match=f"{shards} shards of 3 recordings; take 1 to 3"):

@@ -17,7 +17,18 @@ from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.fetch import SOURCES
 from flea_fairseq.workflow.settings import check_settings
 
-SYSTEMS = ("baseline", "tapt", "flea", "v_ft", "w2v_tapt", "p_tapt", "shift", "superb", "attentive_statistics")
+SYSTEMS = (
+    "baseline",
+    "tapt",
+    "flea",
+    "flea_targets",
+    "v_ft",
+    "w2v_tapt",
+    "p_tapt",
+    "shift",
+    "superb",
+    "attentive_statistics",
+)
 WAV2VEC_SYSTEMS = ("v_ft", "w2v_tapt", "p_tapt")
 FILES = ("manifest", "config_dir")  # paths relative to the file that names them
 WEIGHTS = (("encoder",), ("wav2vec",), ("first_units", "kmeans"), ("p_tapt", "wav2vec_v1"))  # these too, or names
@@ -208,6 +219,11 @@ def _check_choices(experiment: Experiment, path: Path) -> None:
     for system in experiment.systems:
         if system not in SYSTEMS:
             raise ExperimentError(f"{path}: systems: {system!r} is unknown, expected some of {', '.join(SYSTEMS)}")
+        if system == "flea_targets" and len(experiment.clusters) < 2:
+            raise ExperimentError(
+                f"{path}: system flea_targets predicts the clusters of several K at once, but clusters is "
+                f"{experiment.clusters}; give two or more"
+            )
         if system in WAV2VEC_SYSTEMS and not experiment.wav2vec:
             raise ExperimentError(f"{path}: system {system} starts from wav2vec 2.0; name it: wav2vec: wav2vec2-base")
     for name in ("systems", "poolings", "folds"):

@@ -20,6 +20,7 @@ LEAK_NOTES = {  # by whether the experiment lets unsupervised steps hear the tes
 }
 V1_NOTE = "The wav2vec (v1) was fine-tuned outside these folds: whether it was shown tested speakers is not known here."
 HUBERT_LABELS_NOTE = "Frame labels are clusters of phase 1b's HuBERT in place of a fine-tuned wav2vec (v1)."
+ALL = "all"  # in a cell's name, in the place of K
 HEADS = {
     "shift": "temporal shift (ShiftCNN)",
     "superb": "correlation pooling on frozen layers (SUPERB)",
@@ -90,7 +91,9 @@ def method(plan: Experiment, weights: Weights) -> Method:
     _tapt(made, plan, weights)
     cells = [(layer, k) for layer in plan.layers for k in plan.clusters] if "flea" in plan.systems else []
     for layer, k in cells:
-        _flea(made, plan, weights, layer, k)
+        _flea(made, plan, weights, layer, (k,), cell_name(layer, k))
+    for layer in plan.layers if "flea_targets" in plan.systems else ():
+        _flea(made, plan, weights, layer, tuple(plan.clusters), cell_name(layer, ALL))
     if weights.wav2vec:
         _chen_rudnicky(made, plan, weights)
     for name in HEADS:
@@ -117,8 +120,8 @@ def _reached(made: Method) -> Method:
     return Method(kept, clusterings, made.systems)
 
 
-def cell_name(layer: int, clusters: int) -> str:
-    """`l9_k50`, as it stands in names."""
+def cell_name(layer: int, clusters: int | str) -> str:
+    """`l9_k50`, as it stands in names; `l9_kall` where phase 2 predicts the clusters of all K at once."""
     return f"l{layer}_k{clusters}"
 
 
@@ -146,12 +149,10 @@ def _folder(name: str, clustering: Clustering) -> str:
     return f"{name}/l{clustering.layers[0]}" if clustering.layers else f"{name}/mfcc"
 
 
-def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, k: int) -> None:
-    """Phases 2 and 3 of one cell of the grid."""
-    cell, start = cell_name(layer, k), weights.encoder or "tapt_pretrain"
-    made.models[f"align_{cell}"] = _model(
-        plan, "pretrain", ("align",), start=start, units=f"tapt/l{layer}", sets=(f"km{k}",)
-    )
+def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, ks: tuple[int, ...], cell: str) -> None:
+    """Phases 2 and 3 of one cell of the grid; ks: whose clusters are targets of one masked prediction."""
+    start, sets = weights.encoder or "tapt_pretrain", tuple(f"km{k}" for k in ks)
+    made.models[f"align_{cell}"] = _model(plan, "pretrain", ("align",), start=start, units=f"tapt/l{layer}", sets=sets)
     for pooling in plan.poolings:
         pooled = override("model.pooling", pooling_of(plan, pooling))
         made.models[f"flea_{cell}_{pooling}"] = _model(
@@ -194,6 +195,17 @@ def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, 
                 "group": "flea", "seeded": True, "layer": layer, "clusters": k, "pooling": pooling,
             }
             for layer, k in cells
+            for pooling in plan.poolings
+        ]  # fmt: skip
+    if name == "flea_targets":
+        several = " + ".join(map(str, plan.clusters))
+        return [
+            {
+                "key": f"flea_{cell_name(layer, ALL)}_{pooling}",
+                "title": f"FLEA, layer {layer}, K {several} at once, {pooling_title(pooling)}",
+                "group": "flea", "seeded": True,
+            }
+            for layer in plan.layers
             for pooling in plan.poolings
         ]  # fmt: skip
     if name == "baseline":

@@ -226,7 +226,8 @@ def analysed(plan: Experiment, made: Method, folds: Sequence[str]) -> list[str]:
     if cell not in made.models:
         return []
     every = [f"results/{fold}/seed{seed}" for fold in folds for seed in plan.seeds]
-    cells = sorted({(model.units, model.sets[0]) for name, model in made.models.items() if name.startswith("align_")})
+    aligned = [model for name, model in made.models.items() if name.startswith("align_")]
+    cells = sorted({(model.units, name) for model in aligned for name in model.sets})
     files = [f"{folder}/units/{units.replace('/', '_')}_{name}.json" for folder in every for units, name in cells]
     files.append(f"{every[0]}/projection.json")  # t-SNE is slow
     if {"mean", "attention"} <= set(plan.poolings):

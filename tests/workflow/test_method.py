@@ -17,6 +17,7 @@ from flea_fairseq.errors import ExperimentError  # noqa: E402
 from flea_fairseq.workflow.estimate import audio_seconds, durations, merged_config, step_counts  # noqa: E402
 from flea_fairseq.workflow.experiment import read_experiment  # noqa: E402
 from flea_fairseq.workflow.method import Weights, method  # noqa: E402
+from flea_fairseq.workflow.run import check_poolings  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WEIGHTS = Weights("/w/hubert.pt", "/w/km500.bin", "/w/wav2vec.pt")
@@ -50,6 +51,32 @@ def test_rows_of_the_table():
     assert {key for key in keys if key != "baseline"} <= made.models.keys()
     cell = next(row for row in made.systems if row["key"] == "flea_l9_k50_attention")
     assert (cell["layer"], cell["clusters"], cell["pooling"]) == (9, 50, "attention")
+
+
+def test_several_label_sets_are_targets_of_one_masked_prediction():
+    _, made = table1("systems=[flea_targets]", "layers=[9, 11]")
+    assert made.models["align_l9_kall"].sets == ("km50", "km100", "km150")
+    assert made.models["align_l9_kall"].units == "tapt/l9" and "align_l9_k50" not in made.models
+    assert made.models["flea_l11_kall_attention"].start == "align_l11_kall"
+    assert [row["key"] for row in made.systems] == [
+        "flea_l9_kall_mean", "flea_l9_kall_attention", "flea_l11_kall_mean", "flea_l11_kall_attention",
+    ]  # fmt: skip
+    assert "K 50 + 100 + 150 at once" in made.systems[0]["title"] and "clusters" not in made.systems[0]
+    with pytest.raises(ExperimentError, match=r"flea_targets predicts .* but clusters is \[50\]; give two or more"):
+        table1("systems=[flea_targets]", "clusters=50")
+
+
+def test_a_name_among_the_poolings_may_stand_for_settings():
+    local = ("settings.flea_local.model.pooling=mean", "settings.flea_local.model.context=0.5")
+    _, made = table1("poolings=[mean, local]", "layers=9", "clusters=50", *local)
+    settings = made.models["flea_l9_k50_local"].settings
+    assert {"model.pooling=mean", "model.context=0.5"} <= set(settings)
+    assert not any("context" in word for word in made.models["flea_l9_k50_mean"].settings)
+    assert {row.get("pooling") for row in made.systems if row["group"] == "flea"} == {"mean", "local"}
+    with pytest.raises(ExperimentError, match="settings.flea_local is unknown; expected one of .*flea_mean"):
+        table1("poolings=[mean]", *local)
+    with pytest.raises(ExperimentError, match="poolings: 'local' is unknown, .* settings.flea_local.model.pooling"):
+        check_poolings(table1("poolings=[local]")[0])
 
 
 def test_p_tapt_says_where_its_labels_come_from():

@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from flea_fairseq.clustering.emotions import emotion_shares
 from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
 from flea_fairseq.data.manifest import read_dictionary
-from flea_fairseq.evaluation.score_frames import emotion_shares
 from flea_fairseq.evaluation.splits import read_split
 from flea_fairseq.inference.frame_units import load_units
 from flea_fairseq.inference.recognizer import FRAME_SECONDS, EmotionRecognizer

@@ -29,6 +29,10 @@ class EmotionCrossEntropyConfig(FairseqDataclass):
     balanced: bool = field(
         default=False, metadata={"help": "weigh each class by the inverse of its share of the training utterances"}
     )
+    consistency: float = field(
+        default=0.0,
+        metadata={"help": "weight of the frames' cross-entropy with the emotions of their clusters (task.label_dir)"},
+    )
 
 
 @register_criterion("emotion_cross_entropy", dataclass=EmotionCrossEntropyConfig)
@@ -41,8 +45,12 @@ class EmotionCrossEntropy(FairseqCriterion):
         label_smoothing: float,
         class_weights: Optional[List[float]] = None,
         balanced: bool = False,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__(task)
+        self.consistency = consistency
+        shares = torch.from_numpy(task.emotion_shares()).float() if consistency else None
+        self.register_buffer("emotion_shares", shares)
         self.label_smoothing = label_smoothing
         if balanced:
             if class_weights is not None:
@@ -59,11 +67,16 @@ class EmotionCrossEntropy(FairseqCriterion):
         self, model: BaseFairseqModel, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, float, dict[str, Any]]:
         """sample: a batch of EmotionDataset. Returns the summed loss, the utterances (or their weight), the log."""
-        logits = model(**sample["net_input"])["logits"].float()
+        output = model(**sample["net_input"])
+        logits = output["logits"].float()
         target = sample["target"]
         # fairseq halves and moves a model, but not always a criterion
         weights = None if self.class_weights is None else self.class_weights.to(logits)
         loss = F.cross_entropy(logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum")
+        if self.consistency and "units" in sample:
+            loss = loss + self.consistency * frame_cross_entropy(
+                output["frame_logits"], sample["units"], self.emotion_shares.to(logits)
+            )
         size = target.numel() if weights is None else float(weights[target].sum())
         classes = logits.size(1)
         cells = torch.bincount(target * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
@@ -87,6 +100,17 @@ class EmotionCrossEntropy(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def frame_cross_entropy(logits: Tensor, units: Tensor, shares: Tensor) -> Tensor:
+    """- sum_c P(c | cluster of t) log P(c | frame t), the mean over an utterance's frames, summed over utterances.
+
+    logits: (B, T, C) of frames, units: (B, T) clusters, -1 on padding; shares: (C, K) P(emotion | cluster).
+    """
+    known = units >= 0
+    expected = shares.t()[units.clamp(min=0)] * known.unsqueeze(-1)
+    frames = -(expected * logits[:, : units.size(1)].float().log_softmax(-1)).sum(-1)
+    return (frames.sum(1) / known.sum(1).clamp(min=1)).sum()
 
 
 def balanced_weights(counts: dict[str, int]) -> list[float]:

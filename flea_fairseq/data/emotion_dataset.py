@@ -8,12 +8,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fairseq.data import FairseqDataset
+from torch.nn.utils.rnn import pad_sequence
 
-from flea_fairseq.data.audio import SAMPLE_RATE, read_listed
+from flea_fairseq.data.audio import HOP_SAMPLES, SAMPLE_RATE, frame_count, read_listed
 from flea_fairseq.data.cnn_cache import read_frames
 from flea_fairseq.data.loading_thread import load_with_one_core
 from flea_fairseq.data.manifest import Manifest, utterance_id
 
+NO_UNIT = -1  # on padding
 BUCKET_SECONDS = 0.25  # utterances of one bucket may share a batch in any order
 
 
@@ -40,7 +42,8 @@ class EmotionDataset(FairseqDataset):
 
     targets: a class index an utterance; max_seconds: longest part used (0: all of it); random_crop: where that part
     starts is drawn from (seed, epoch, utterance), else it is the start; normalize: zero mean and unit variance of the
-    whole waveform; shuffle: batches of near-equal length in random order; balance: every class is drawn equally often.
+    whole waveform; shuffle: batches of near-equal length in random order; balance: every class is drawn equally often;
+    units: the clusters of each utterance's frames, which batches then hold, too.
     """
 
     can_reuse_epoch_itr_across_epochs = False  # order and balance are drawn anew, and alike after a resume
@@ -55,7 +58,9 @@ class EmotionDataset(FairseqDataset):
         shuffle: bool = False,
         balance: bool = False,
         seed: int = 1,
+        units: Sequence[np.ndarray] | None = None,
     ) -> None:
+        self.units = units
         self.paths = manifest.paths()
         self.samples = manifest.frames
         self.targets = np.asarray(targets, dtype=np.int64)
@@ -76,7 +81,11 @@ class EmotionDataset(FairseqDataset):
         load_with_one_core()
         source = self.waveform(index) if self.frames is None else read_frames(self.frames[index])
         samples = len(source) if self.frames is None else self.size(index)
-        return {"id": int(index), "source": source, "samples": samples, "target": int(self.targets[index])}
+        sample = {"id": int(index), "source": source, "samples": samples, "target": int(self.targets[index])}
+        if self.units is not None:
+            first = round(self._start(index) / HOP_SAMPLES)
+            sample["units"] = torch.from_numpy(self.units[index][first : first + frame_count(samples)].astype(np.int64))
+        return sample
 
     def waveform(self, index: int) -> torch.Tensor:
         """What the encoder hears of an utterance: (samples,) float32. Raises AudioError."""
@@ -87,13 +96,15 @@ class EmotionDataset(FairseqDataset):
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """A batch: source (B, samples), or with `frames` (B, T, C), padded at the end; lengths (B,) in samples;
-        utterances (B,); target (B,)."""
+        utterances (B,); target (B,); units (B, T), -1 on padding, where there are any."""
         if not samples:
             return {}
-        source = torch.nn.utils.rnn.pad_sequence([s["source"] for s in samples], batch_first=True)
+        source = pad_sequence([s["source"] for s in samples], batch_first=True)
         ids = torch.tensor([s["id"] for s in samples])
         lengths = torch.tensor([s["samples"] for s in samples])
+        frames = {} if self.units is None else {"units": pad_sequence([s["units"] for s in samples], True, NO_UNIT)}
         return {
+            **frames,
             "id": ids,
             "net_input": {"source": source, "lengths": lengths, "utterances": ids},
             "target": torch.tensor([s["target"] for s in samples]),
@@ -133,8 +144,10 @@ class EmotionDataset(FairseqDataset):
         return np.concatenate(drawn)
 
     def _crop(self, waveform: torch.Tensor, index: int) -> torch.Tensor:
-        spare = len(waveform) - self.max_samples if self.max_samples else 0
-        if spare <= 0:
-            return waveform
-        start = crop_start(spare, self.seed, self.epoch.get(), index) if self.random_crop else 0
-        return waveform[start : start + len(waveform) - spare]
+        start = self._start(index)
+        return waveform[start : start + self.size(index)]
+
+    def _start(self, index: int) -> int:
+        """The sample at which the part begins that is used."""
+        spare = self.samples[index] - self.size(index)
+        return crop_start(spare, self.seed, self.epoch.get(), index) if self.random_crop and spare > 0 else 0

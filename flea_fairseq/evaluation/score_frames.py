@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from flea_fairseq.clustering.emotions import emotion_shares
 from flea_fairseq.clustering.label import check_units
 from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
 from flea_fairseq.data.files import write_text
@@ -112,24 +113,7 @@ def name_clusters(
 ) -> list[str]:
     """Name each cluster after the emotion that is likeliest in it; one that training never shows is neutral."""
     shares = emotion_shares(units, labels, classes, clusters)
-    return [classes[best] for best in shares.argmax(0)]
-
-
-def emotion_shares(
-    units: Sequence[np.ndarray], labels: Sequence[str], classes: Sequence[str], clusters: int
-) -> np.ndarray:
-    """P(emotion | cluster), were all emotions equally frequent in frames: (C, K).
-
-    It is proportional to P(cluster | emotion), counted over frames that take their utterance's label. A cluster that
-    training never shows is neutral.
-    """
-    counts = np.zeros((len(classes), clusters))
-    for row, label in zip(units, labels):
-        counts[classes.index(label)] += np.bincount(row, minlength=clusters)
-    totals = counts.sum(1, keepdims=True)
-    likely = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    likely[classes.index(NEUTRAL), likely.sum(0) == 0] = 1
-    return likely / likely.sum(0)
+    return [classes[best] if known else NEUTRAL for best, known in zip(shares.argmax(0), shares.any(0))]
 
 
 def mean_auc(paths: Sequence[Path], truth: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> float | None:

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
+import numpy as np
 from fairseq.data.iterators import EpochBatchIterating
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel
@@ -37,6 +38,13 @@ class SpeechEmotionConfig(FairseqDataclass):
             " trainings that are given it; may be removed after them (empty: computed in every epoch)"
         },
     )
+    label_dir: str = field(
+        default="",
+        metadata={
+            "help": "folder with ssl.<label> and dict.<label>.txt: clusters of frames, for criterion.consistency"
+        },
+    )
+    labels: List[str] = field(default_factory=list, metadata={"help": "which of them, one, such as km50"})
     train_subset: str = II("dataset.train_subset")
     save_dir: str = II("checkpoint.save_dir")
     seed: int = II("common.seed")
@@ -53,8 +61,16 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
                 "task.cnn_cache with task.crop=random: the first convolution's group norm runs over the whole crop, so "
                 f"every crop has a CNN output of its own; set task.crop=start, {NO_CACHE}"
             )
+        if len(cfg.labels) > 1:
+            raise ExperimentError(f"task.labels is {list(cfg.labels)}, expected one set of clusters")
         self.classes = tuple(read_dictionary(Path(cfg.data) / "dict.emo.txt"))
         self.cnn: FrozenCnn | None = None
+        self.units: tuple[list[np.ndarray], int] | None = None  # of the training utterances, and their number
+        if cfg.label_dir:
+            from flea_fairseq.clustering.emotions import units_of  # faiss
+
+            names = read_manifest(Path(cfg.data) / f"{cfg.train_subset}.tsv").names
+            self.units = units_of(names, Path(cfg.label_dir), cfg.labels[0], Path(cfg.data) / "ssl.tsv")
 
     @classmethod
     def setup_task(cls, cfg: SpeechEmotionConfig, **kwargs: Any) -> "SpeechEmotionTask":
@@ -96,6 +112,7 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
             shuffle=training,
             balance=training and self.cfg.balance,
             seed=self.cfg.seed,
+            units=self.units[0] if training and self.units is not None else None,
         )
         if self.cnn is not None:
             dataset.frames = self.cnn.fill(split, dataset.paths, dataset.sizes.tolist(), dataset.waveform)
@@ -115,6 +132,18 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
         """Training utterances of each class; they are known before the split is loaded, as the criterion needs them."""
         counts = Counter(self.read_targets(self.cfg.train_subset))
         return {name: counts[i] for i, name in enumerate(self.classes)}
+
+    def emotion_shares(self) -> np.ndarray:
+        """P(emotion | cluster) from the training labels: (C, K). Raises ExperimentError without clusters."""
+        from flea_fairseq.clustering.emotions import emotion_shares
+
+        if self.units is None:
+            raise ExperimentError(
+                "criterion.consistency needs clusters of frames: flea train --labels FOLDER --label-set km50, or "
+                "task.label_dir and task.labels"
+            )
+        labels = [self.classes[target] for target in self.read_targets(self.cfg.train_subset)]
+        return emotion_shares(self.units[0], labels, self.classes, self.units[1])
 
     def get_batch_iterator(self, dataset: EmotionDataset, *args: Any, **kwargs: Any) -> EpochBatchIterating:
         """As fairseq's, but never dropping utterances; outside training each is scheduled exactly once."""

@@ -155,8 +155,11 @@ def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, ks: tupl
     made.models[f"align_{cell}"] = _model(plan, "pretrain", ("align",), start=start, units=f"tapt/l{layer}", sets=sets)
     for pooling in plan.poolings:
         pooled = override("model.pooling", pooling_of(plan, pooling))
+        groups = ("flea", OF_POOLING + pooling)
+        consistent = any(plan.settings.get(group, {}).get("criterion.consistency") for group in ("finetune", *groups))
+        labels: dict[str, Any] = {"units": f"tapt/l{layer}", "sets": sets[:1]} if consistent else {}
         made.models[f"flea_{cell}_{pooling}"] = _model(
-            plan, "finetune", ("flea", OF_POOLING + pooling), pooled, start=f"align_{cell}"
+            plan, "finetune", groups, pooled, start=f"align_{cell}", **labels
         )
 
 

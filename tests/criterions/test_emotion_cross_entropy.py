@@ -1,5 +1,7 @@
 """`criterion.balanced`: the weights of scikit-learn and of Chen and Rudnicky, from the training labels."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from support import CLASSES
 
 import flea_fairseq.tasks  # noqa: F401  registers the criterions
-from flea_fairseq.criterions.emotion_cross_entropy import EmotionCrossEntropy, EmotionCrossEntropyConfig
+from flea_fairseq.criterions.emotion_cross_entropy import (
+    EmotionCrossEntropy,
+    EmotionCrossEntropyConfig,
+    frame_cross_entropy,
+)
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.tasks.speech_emotion import SpeechEmotionConfig, SpeechEmotionTask
 
@@ -52,3 +58,18 @@ def test_a_class_without_training_utterances_is_named(task, tmp_path):
         EmotionCrossEntropy(task, 0.0, balanced=True)
     with pytest.raises(ExperimentError, match="give one of the two"):
         EmotionCrossEntropy(task, 0.0, [1.0] * 4, balanced=True)
+
+
+def test_the_consistency_term_by_hand():
+    """Two utterances of two and one frames; the third cluster was never seen, and asks for nothing."""
+    logits = torch.tensor([[[0.0, 1.0], [2.0, 0.0]], [[1.0, 1.0], [9.0, 9.0]]])
+    units = torch.tensor([[0, 2], [1, -1]])
+    shares = torch.tensor([[0.25, 1.0, 0.0], [0.75, 0.0, 0.0]])
+    first = -(0.25 * math.log(1 / (1 + math.e)) + 0.75 * math.log(math.e / (1 + math.e)))
+    expected = (first + 0) / 2 + math.log(2)
+    assert float(frame_cross_entropy(logits, units, shares)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_consistency_needs_clusters(task):
+    with pytest.raises(ExperimentError, match="criterion.consistency needs clusters of frames: flea train --labels"):
+        EmotionCrossEntropy(task, 0.0, consistency=0.5)

@@ -1,5 +1,6 @@
 """The `speech_emotion` task: crops, buckets, balance, and every utterance scored once."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from support import CLASSES
 import flea_fairseq.tasks  # noqa: F401  registers the criterions
 from flea_fairseq.criterions.emotion_cross_entropy import EmotionCrossEntropy
 from flea_fairseq.data.emotion_dataset import EmotionDataset
-from flea_fairseq.data.manifest import Manifest, read_labels, read_manifest
+from flea_fairseq.data.manifest import Manifest, read_labels, read_manifest, read_units, write_manifest, write_units
 from flea_fairseq.errors import CorpusError, ExperimentError, FormatError
 from flea_fairseq.tasks.speech_emotion import SpeechEmotionConfig, SpeechEmotionTask, check_scored_once
 
@@ -51,6 +52,52 @@ def test_a_random_crop_depends_on_seed_epoch_and_utterance_alone(fold_folder):
     first = one[4]["source"]
     one.set_epoch(4)
     assert len(first) == 4800 and not torch.equal(first, one[4]["source"])
+
+
+@pytest.fixture
+def labelled(fold_folder, tmp_path) -> Path:
+    """The fold, its frames labelled as `flea cluster` does: more utterances than are trained on, in another order."""
+    folder = shutil.copytree(fold_folder, tmp_path / "labelled")
+    parts = [
+        (read_manifest(folder / f"{split}.tsv"), read_units(folder / f"{split}.km50")) for split in ("valid", "train")
+    ]
+    names, frames = (sum((getattr(part, field)[::-1] for part, _ in parts), ()) for field in ("names", "frames"))
+    write_manifest(folder / "ssl.tsv", Manifest(fold_folder, names, frames))
+    write_units(folder / "ssl.km50", [row for _, rows in parts for row in rows[::-1]])
+    return folder
+
+
+def test_clusters_stay_beside_the_audio_they_are_of(labelled, tmp_path):
+    made = task(labelled, tmp_path, max_seconds=0.3, crop="random", label_dir=str(labelled), labels=["km50"])
+    made.load_dataset("train"), made.load_dataset("valid")
+    train, expected = made.datasets["train"], read_units(labelled / "train.km50")
+    for index in (4, 0, 7):
+        whole, _ = soundfile.read(train.paths[index], dtype="float32")
+        part, source = train[index]["units"], train[index]["source"].numpy()
+        start = next(i for i in range(len(whole) - 4799) if np.array_equal(whole[i : i + 4800], source))
+        assert len(part) == 14 and start > 0  # (4800 - 400) // 320 + 1
+        assert part.tolist() == expected[index][round(start / 320) :][:14].tolist()
+    batch = train.collater([train[0], train[1]])
+    assert batch["units"].shape == (2, 14) and "units" not in batch["net_input"]
+    assert "units" not in made.datasets["valid"][0]
+
+
+def test_shares_of_emotions_are_counted_from_training_labels(labelled, tmp_path):
+    made = task(labelled, tmp_path, label_dir=str(labelled), labels=["km50"])
+    labels, rows = read_labels(labelled / "train.emo"), read_units(labelled / "train.km50")
+    shares = made.emotion_shares()
+    frames = {name: np.concatenate([row for row, label in zip(rows, labels) if label == name]) for name in CLASSES}
+    for cluster in range(50):
+        likely = [float(np.mean(frames[name] == cluster)) for name in CLASSES]
+        expected = [value / sum(likely) if sum(likely) else 0.0 for value in likely]
+        assert shares[:, cluster].tolist() == pytest.approx(expected)
+
+
+def test_clusters_that_do_not_fit_are_refused(fold_folder, labelled, tmp_path):
+    with pytest.raises(ExperimentError, match="expected one set of clusters"):
+        task(labelled, tmp_path, label_dir=str(labelled), labels=["km50", "km100"])
+    with pytest.raises(FormatError, match="ssl.km50: has no frames of 'utterance_train0' and 23 other utterances"):
+        task(fold_folder, tmp_path, label_dir=str(fold_folder), labels=["km50"])
 
 
 def test_normalize_gives_zero_mean_and_unit_variance_of_the_whole_waveform(fold_folder):

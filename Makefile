@@ -6,7 +6,7 @@ VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := work/demo
 
-.PHONY: demo test coverage fuzz test-cluster table1-debug bench mutants lint types pins audit sbom venv
+.PHONY: demo test coverage fuzz test-cluster table1-debug bench frames mutants lint types pins audit sbom venv
 .DEFAULT_GOAL := test
 
 venv:
@@ -56,6 +56,15 @@ mutants: venv
 		|| { echo "error: mutmut cannot be installed into $(VENV): is uv there, a package index reachable?"; exit 1; }
 	OMP_NUM_THREADS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/mutmut run --max-children 1 $(MUTANTS)
 	$(BIN)/mutmut results
+
+# Hours: when is which emotion heard, by every variant of phase 3, on generated and on real speech (examples/frames).
+FRAMES := work/frames
+frames: venv
+	test -d $(FRAMES)/corpus || $(BIN)/python examples/demo/make_corpus.py $(FRAMES)/corpus --sentences 16 --accents
+	$(BIN)/python examples/frames/benchmark.py examples/frames/speech.yaml --corpus $(FRAMES)/corpus \
+		--output $(FRAMES)/speech --cores $(CORES)
+	$(BIN)/python examples/frames/benchmark.py examples/frames/emodb.yaml --corpus $(CORPUS) \
+		--output $(FRAMES)/emodb --cores $(CORES)
 
 lint: venv
 	$(BIN)/python -m ruff check .

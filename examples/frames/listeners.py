@@ -17,7 +17,7 @@ from flea_fairseq.evaluation.splits import read_split
 from flea_fairseq.inference.frame_units import load_units
 from flea_fairseq.inference.recognizer import FRAME_SECONDS, EmotionRecognizer
 from flea_fairseq.inference.segments import Segment, find_segments
-from flea_fairseq.models.flea_classifier import FleaClassifier
+from flea_fairseq.models.flea_classifier import FleaClassifier, context_frames
 
 HOP = 5  # frames between two windows of the sliding classifier
 MOST_FRAMES = 20_000  # of which an oracle is fitted
@@ -35,9 +35,11 @@ class Heard:
 Listener = Callable[[np.ndarray], Heard]  # (samples,) -> of every frame
 
 
-def classifier(model: Path) -> Listener:
-    """What `flea predict` says."""
+def classifier(model: Path, context: float | None = None) -> Listener:
+    """What `flea predict` says; context: seconds of it in place of those that the model was trained with."""
     recognizer = EmotionRecognizer.from_pretrained(model, window=1e6)
+    if context is not None:
+        recognizer.model.context = context_frames(context)
 
     def listen(samples: np.ndarray) -> Heard:
         said = recognizer(samples, SAMPLE_RATE)

@@ -36,6 +36,7 @@ NEAR = 0.1  # seconds from a joint, where a frame hears both sides: left out, an
 SMOOTH = 25  # frames (half a second) over which every system's logarithms are averaged, to be compared alike
 AROUND = 0.025  # seconds on either side of a joint, that is the cross-fade, which is all that its classifier hears
 SLIDING = (0.5, 1.0, 2.0)  # seconds of a window
+LATE = 1.0  # seconds of context that a model which was trained with all of it is given
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _about_joint(recording: Recording) -> np.ndarray:
 def listeners(
     root: Path, fold: str, seed: int, systems: Sequence[str], train: Sequence[Recording], classes: Sequence[str]
 ) -> dict[str, Listener]:
-    """Every system of a run, the sliding classifier and the oracle on the encoder of its average pooling, clusters."""
+    """Every system of a run; on the encoder of average pooling a sliding classifier; clusters; oracles."""
     models = root / f"models/{fold}/seed{seed}"
     found = {name: classifier(models / name / "model.pt") for name in systems}
     average = next((name for name in systems if name.endswith("_mean")), None)
@@ -180,11 +181,13 @@ def listeners(
             units / f"ssl.km{k}",
             classes,
         )
-    known = [(one.samples, one.truth) for one in train]
+        found[f"{average}, {LATE:g} s of context when heard"] = classifier(models / average / "model.pt", LATE)
+    known, loaded = [(one.samples, one.truth) for one in train], {}
     for name in systems:
         model = load_classifier(models / name / "model.pt")
-        if name == average or model.context:
-            found[f"oracle on {name}"] = oracle(model, known, seed)
+        loaded.setdefault(model.context, (name, model))  # the first of each context
+    for name, model in loaded.values():
+        found[f"oracle on {name}"] = oracle(model, known, seed)
     return found
 
 
@@ -205,6 +208,11 @@ def score_run(root: Path, joins: Path, split: str, only: Sequence[str]) -> list[
     return rows
 
 
+def write_rows(output: Path, rows: Sequence[Row]) -> None:
+    """A row a line, as a JSON list."""
+    write_text(output, "[\n" + ",\n".join(json.dumps(asdict(row)) for row in rows) + "\n]\n")
+
+
 @click.command(epilog="Example: python examples/frames/score.py work/run work/joins --split valid --output valid.json")
 @click.argument("root", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("joins", type=click.Path(path_type=Path))
@@ -214,7 +222,7 @@ def score_run(root: Path, joins: Path, split: str, only: Sequence[str]) -> list[
 def main(root: Path, joins: Path, split: str, output: Path, only: tuple[str, ...]) -> None:
     """Score the systems of RUN (a folder of `flea run`) on the recordings in JOINS, frame by frame."""
     rows = score_run(root, joins, split, only)
-    write_text(output, "[\n" + ",\n".join(json.dumps(asdict(row)) for row in rows) + "\n]\n")
+    write_rows(output, rows)
     print(f"{len(rows)} rows -> {output}")
 
 

@@ -131,7 +131,9 @@ class EmotionRecognizer:
                 bar.update(len(batch))
         probabilities, attention, posteriors = stitched.finish()
         spoken = sound & ~np.isnan(posteriors[:, 0])
-        weights = attention * np.count_nonzero(attention)  # 1: as much as any other frame
+        # 1: as much as any other frame; the attention of a head that judges frames is that of the one emotion that wins
+        alike = self.model.pooling.judges_frames
+        weights = np.ones_like(attention) if alike else attention * np.count_nonzero(attention)
         segments = find_segments(posteriors, weights, spoken, self.classes, FRAME_SECONDS, self.change)
         return Prediction(
             id=name, seconds=audio.samples / SAMPLE_RATE, classes=self.classes, probabilities=probabilities,

@@ -15,6 +15,7 @@ from flea_fairseq.data.manifest import Manifest, write_manifest
 from flea_fairseq.errors import AudioError, CheckpointError
 from flea_fairseq.evaluation.calibrate import calibrate
 from flea_fairseq.evaluation.evaluate import classify
+from flea_fairseq.inference.segments import likeliest_course
 from flea_fairseq.models.checkpoints import load_classifier
 
 
@@ -115,6 +116,17 @@ def test_a_pooling_without_frame_weights_gives_its_windows(save_classifier, wav,
     path = save_classifier(tmp_path / "statistics.pt", pooling="attentive_statistics")
     said = EmotionRecognizer.from_pretrained(path).predict_file(wav)
     assert not said.weighted and np.allclose(said.posteriors, said.probabilities, atol=1e-6)
+
+
+def test_frames_that_the_head_judged_count_alike_for_segments(save_classifier, speech, tmp_path):
+    """class_attention attends to the emotion that wins: weighed by that, no other would ever be heard."""
+    model = save_classifier(tmp_path / "m.pt", pooling="class_attention")
+    said = EmotionRecognizer.from_pretrained(model, change=3.0)(speech, 16000)
+    frames, course = len(said.posteriors), likeliest_course(np.log(said.posteriors), 3.0)
+    assert said.sound.all() and len(said.segments) == np.count_nonzero(np.diff(course)) + 1 > 1
+    assert [segment.emotion for segment in said.segments][0] == said.classes[course[0]]
+    weighed = likeliest_course(np.log(said.posteriors) * said.attention[:, None] * frames, 3.0)
+    assert not np.array_equal(course, weighed)
 
 
 def test_the_import_is_light_and_leaves_the_loggers_alone():

@@ -17,6 +17,7 @@ class Pooling(nn.Module):
     """
 
     weighs_frames = False  # whether the vector is the weighted sum of the frames themselves
+    judges_frames = False  # whether the head is trained on frames, each of which then counts alike for its emotion
 
     def __init__(self, out_dim: int) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class InstancePooling(Pooling):
     them, (B, T, C), which sums to 1 over time. The weights are those of the class that wins.
     """
 
-    weighs_frames = True
+    weighs_frames = judges_frames = True
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)

@@ -148,3 +148,13 @@ def test_noisy_or_by_hand():
         best = min(range(3), key=none.__getitem__)
         total = sum(frame[best] for frame in evidence)
         assert weights[b].tolist() == pytest.approx([frame[best] / total for frame in evidence], abs=1e-5)
+
+
+def test_noisy_or_of_a_long_and_certain_recording_stays_finite():
+    x = torch.zeros(1, 1500, 3)
+    x[..., 0] = 20
+    x.requires_grad_()
+    pooled, weights = NoisyOrPooling(3)(x, None)
+    pooled.sum().backward()
+    assert pooled.isfinite().all() and weights.isfinite().all() and x.grad.isfinite().all()
+    assert pooled[0, 0].item() == pytest.approx(1500 / 25 * math.log(1e4), rel=1e-2)

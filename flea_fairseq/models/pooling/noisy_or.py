@@ -22,4 +22,5 @@ class NoisyOrPooling(InstancePooling):
         if padding is not None:
             evidence = evidence.masked_fill(padding.unsqueeze(-1), 0.0)
         total = evidence.sum(1)
-        return total.expm1().log().type_as(logits), (evidence / total.unsqueeze(1)).type_as(logits)
+        odds = total + (-(-total).expm1()).log()  # log (exp(total) - 1), which overflows for long recordings
+        return odds.type_as(logits), (evidence / total.unsqueeze(1)).type_as(logits)

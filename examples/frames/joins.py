@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torchaudio.functional import loudness
 
-from flea_fairseq.data.audio import SAMPLE_RATE, write_audio
+from flea_fairseq.data.audio import HOP_SAMPLES, SAMPLE_RATE, write_audio
 from flea_fairseq.data.corpus import read_corpus
 from flea_fairseq.data.files import hidden_folder, write_text
 from flea_fairseq.data.manifest import read_dictionary, utterance_id
@@ -38,7 +38,6 @@ FADE = 0.05  # seconds
 SILENCE = 35.0  # dB under the loud parts
 WHOLE = 0.9  # of an utterance: known spans that cover less leave some of it neutral
 SHORTEST = 0.5  # seconds: the measurement of loudness takes blocks of 0.4
-HOP = 320
 
 
 class Part(NamedTuple):
@@ -76,10 +75,8 @@ def make_joins(corpus: Path, split: Path, output: Path, known: Path | None = Non
     parts: dict[str, list[Part]] = {}
     within = read_rttm(known) if known else {}
     for name, label, path, frames in zip(ids, labels, manifest.paths(), manifest.frames):
-        if (
-            sum(span.end - span.start for span in within.get(name, [])) * SAMPLE_RATE < WHOLE * frames
-            and name in within
-        ):
+        covered = sum(span.end - span.start for span in within[name]) * SAMPLE_RATE if name in within else frames
+        if covered < WHOLE * frames:
             continue
         parts.setdefault(speakers[name], []).append(Part(name, label, trimmed(read_utterance(path))))
     made: list[Join] = []
@@ -124,9 +121,9 @@ def pairs(speaker: str, parts: list[Part], rng: np.random.Generator) -> Iterator
 
 def trimmed(samples: np.ndarray) -> np.ndarray:
     """Without the silence at both ends."""
-    frames = np.lib.stride_tricks.sliding_window_view(samples, HOP)[::HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(samples, HOP_SAMPLES)[::HOP_SAMPLES]
     loud = np.flatnonzero(sounding(10 * np.log10(np.square(frames, dtype=np.float64).mean(1) + 1e-12), SILENCE))
-    return samples[loud[0] * HOP : (loud[-1] + 1) * HOP] if len(loud) else samples
+    return samples[loud[0] * HOP_SAMPLES : (loud[-1] + 1) * HOP_SAMPLES] if len(loud) else samples
 
 
 def joined(first: Part, second: Part) -> Join:
@@ -143,9 +140,8 @@ def joined(first: Part, second: Part) -> Join:
 
 def levelled(samples: np.ndarray) -> np.ndarray:
     """The same at LOUDNESS; too short or silent for a measurement, by its energy."""
-    measured = (
-        float(loudness(torch.from_numpy(samples)[None], SAMPLE_RATE)) if len(samples) > 0.5 * SAMPLE_RATE else -np.inf
-    )
+    long = len(samples) > SHORTEST * SAMPLE_RATE
+    measured = float(loudness(torch.from_numpy(samples)[None], SAMPLE_RATE)) if long else -np.inf
     if not np.isfinite(measured):
         measured = 10 * np.log10(np.square(samples, dtype=np.float64).mean() + 1e-12)
     return samples * 10 ** ((LOUDNESS - measured) / 20)

@@ -10,9 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flea_fairseq.clustering.emotions import emotion_shares
+from flea_fairseq.clustering.emotions import emotion_shares, units_of
 from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
-from flea_fairseq.data.manifest import read_dictionary
 from flea_fairseq.evaluation.splits import read_split
 from flea_fairseq.inference.frame_units import load_units
 from flea_fairseq.inference.recognizer import FRAME_SECONDS, EmotionRecognizer
@@ -70,12 +69,12 @@ def sliding(model: Path, seconds: float) -> Listener:
     return listen
 
 
-def clusters(kmeans: Path, model: Path, train: Path, units: Path, classes: Sequence[str]) -> Listener:
-    """P(emotion | cluster) of each frame's cluster, from the labels of training utterances alone."""
-    labels = read_split(train, list(classes))[1]
-    rows = [np.array(line.split(), dtype=int) for line in units.read_text().splitlines()]
-    known = load_units(kmeans, model)
-    shares = emotion_shares(rows, labels, classes, len(read_dictionary(units.with_name(f"dict{units.suffix}.txt"))))
+def clusters(kmeans: Path, model: Path, fold: Path, classes: Sequence[str]) -> Listener:
+    """P(emotion | cluster) of each frame's cluster, from the labels of training utterances alone; the clusters of their
+    frames lie beside the k-means model."""
+    train, labels = read_split(fold / "train.tsv", list(classes))
+    rows, number = units_of(train.names, kmeans.parent, kmeans.stem, fold / "ssl.tsv")
+    known, shares = load_units(kmeans, model), emotion_shares(rows, labels, classes, number)
 
     def listen(samples: np.ndarray) -> Heard:
         return decoded(shares.T[known.label(samples)], tuple(classes))

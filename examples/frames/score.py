@@ -20,7 +20,7 @@ from listeners import Heard, Listener, classifier, clusters, fitted_regression, 
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, read_audio
+from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count, read_audio
 from flea_fairseq.data.files import read_json, write_text
 from flea_fairseq.data.manifest import read_dictionary, read_lines
 from flea_fairseq.data.prepare import run
@@ -34,7 +34,7 @@ from flea_fairseq.models.checkpoints import load_classifier
 
 NEAR = 0.1  # seconds from a joint, where a frame hears both sides: left out, and counted
 SMOOTH = 25  # frames (half a second) over which every system's logarithms are averaged, to be compared alike
-AROUND = 0.025  # seconds on either side of a joint, that is the cross-fade, which is all that its classifier hears
+AROUND = 0.025  # seconds on either side of a joint, that is the cross-fade, all that its classifier hears of the sound
 SLIDING = (0.5, 1.0, 2.0)  # seconds of a window
 LATE = 1.0  # seconds of context that a model which was trained with all of it is given
 
@@ -88,8 +88,8 @@ def read_recordings(folder: Path) -> list[Recording]:
     spans, recordings = read_rttm(folder / "spans.rttm"), []
     for name, speaker, _, _, joint, kind in (line.split("\t") for line in lines[1:]):
         samples = read_audio(folder / f"{name}.wav")
-        frames = (len(samples) - FRAME_SAMPLES) // HOP_SAMPLES + 1
-        recordings.append(Recording(name, speaker, kind, samples, frame_truth(spans[name], frames), float(joint)))
+        truth = frame_truth(spans[name], frame_count(len(samples)))
+        recordings.append(Recording(name, speaker, kind, samples, truth, float(joint)))
     return recordings
 
 
@@ -173,14 +173,8 @@ def listeners(
         layer, k = (part[1:] for part in average.split("_")[1:3])
         for seconds in SLIDING:
             found[f"sliding {seconds:g} s"] = sliding(models / average / "model.pt", seconds)
-        units = root / f"units/{fold}/seed{seed}/tapt/l{layer}"
-        found["clusters"] = clusters(
-            units / f"km{k}.npz",
-            models / "tapt/model.pt",
-            root / f"folds/{fold}/ssl.tsv",
-            units / f"ssl.km{k}",
-            classes,
-        )
+        kmeans = root / f"units/{fold}/seed{seed}/tapt/l{layer}/km{k}.npz"
+        found["clusters"] = clusters(kmeans, models / "tapt/model.pt", root / f"folds/{fold}", classes)
         found[f"{average}, {LATE:g} s of context when heard"] = classifier(models / average / "model.pt", LATE)
     known, loaded = [(one.samples, one.truth) for one in train], {}
     for name in systems:

@@ -65,7 +65,7 @@ def draw_truth(axes: Axes, recording: Recording, classes: Sequence[str]) -> None
 
 
 def draw_heard(axes: Axes, name: str, heard: Heard, recording: Recording) -> None:
-    """The probabilities of each frame, stacked, and the attention as a line, in multiples of a uniform one."""
+    """The probabilities of each frame, stacked, and the attention as a line, a share of its highest value."""
     times = (np.arange(len(heard.posteriors)) + 0.5) * FRAME_SECONDS
     axes.stackplot(times, smoothed(heard.posteriors).T, colors=COLOURS, linewidth=0)
     if heard.attention is not None:

@@ -75,7 +75,7 @@ class EmotionCrossEntropy(FairseqCriterion):
         loss = F.cross_entropy(logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum")
         if self.consistency and "units" in sample:
             loss = loss + self.consistency * frame_cross_entropy(
-                output["frame_logits"], sample["units"], self.emotion_shares.to(logits)
+                model.frame_logits(output["x"]), sample["units"], self.emotion_shares.to(logits)
             )
         size = target.numel() if weights is None else float(weights[target].sum())
         classes = logits.size(1)

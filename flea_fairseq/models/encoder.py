@@ -205,12 +205,9 @@ class Encoder(nn.Module):
         context: of how many frames at most the transformer may know at each (0: of the whole utterance).
         Returns x: (B, T, D) and the frames of each utterance: (B,).
         """
-        x, padding, frames = self._embed(source, lengths, mask)
-        windows = Windows(frames, x.size(1), context) if context else None
-        if windows is not None:
-            x, padding = windows.cut(x), windows.padding
+        x, padding, frames, join = self._embed(source, lengths, mask, context)
         x, _ = self.encoder(x, padding_mask=padding, layer=None if layer is None else layer - 1)
-        return (x if windows is None else windows.join(x)), frames
+        return join(x), frames
 
     def hidden_states(
         self,
@@ -227,20 +224,20 @@ class Encoder(nn.Module):
         `forward(layer=i)`, without the final norm of models with layer_norm_first. They equal transformers'
         `hidden_states`. While training, a layer that LayerDrop skips gives again what it would have read.
         """
-        x, padding, frames = self._embed(source, lengths, mask)
-        windows = Windows(frames, x.size(1), context) if context else None
-        if windows is not None:
-            x, padding = windows.cut(x), windows.padding
+        x, padding, frames, join = self._embed(source, lengths, mask, context)
         last = self.num_layers if last is None else last
         with layer_inputs(self.encoder) as inputs:
             top, _ = self.encoder(x, padding_mask=padding, layer=last - 1)
         states = [top]
         for i in reversed(range(last)):
             states.append(inputs[i].transpose(0, 1)[:, : x.size(1)] if i in inputs else states[-1])
-        return [state if windows is None else windows.join(state) for state in states[::-1]], frames
+        return [join(state) for state in states[::-1]], frames
 
-    def _embed(self, source: Tensor, lengths: Tensor | None, mask: Mask | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """What the transformer reads: x (B, T, D), its padding mask (B, T) or None, and the frames (B,)."""
+    def _embed(
+        self, source: Tensor, lengths: Tensor | None, mask: Mask | None, context: int
+    ) -> tuple[Tensor, Tensor | None, Tensor, Callable[[Tensor], Tensor]]:
+        """What the transformer reads: x (N, W, D), its padding mask (N, W) or None; the frames (B,) of utterances; and
+        what makes their frames (B, T, D) of what the transformer gave. With context N are windows, else utterances."""
         if lengths is None:
             lengths = torch.full((source.size(0),), source.size(1), device=source.device)
         frames = self.frame_lengths(lengths)
@@ -249,7 +246,11 @@ class Encoder(nn.Module):
             x = self.post_extract_proj(x)
         x = self.dropout_input(x)
         padding = padding_mask(frames, x.size(1))
-        return (x if mask is None else mask(x, padding)), padding, frames
+        x = x if mask is None else mask(x, padding)
+        if not context:
+            return x, padding, frames, lambda y: y
+        windows = Windows(frames, x.size(1), context)
+        return windows.cut(x), windows.padding, frames, windows.join
 
     def convolve(self, source: Tensor, lengths: Tensor) -> Tensor:
         """The convolutions, which nothing random acts in: (B, samples) and true samples (B,) -> (B, T, C).

@@ -169,8 +169,7 @@ class FleaClassifier(SeededForward):
         samples (None: all whole, which only waveforms can be); utterances: (B,) numbers that masks are drawn from.
 
         Returns logits (B, classes), attention (B, T) with 0 on padding, x (B, T, D), frames (B,); x is what is pooled:
-        the last layer, or with layers=weighted the weighted sum. While training also frame_logits (B, T, classes),
-        where the pooling lets frames have any.
+        the last layer, or with layers=weighted the weighted sum.
         """
 
         def mask(x: Tensor, padding: Tensor | None) -> Tensor:
@@ -186,8 +185,7 @@ class FleaClassifier(SeededForward):
             first, *rest = (weight * state for weight, state in zip(self.layer_logits.softmax(0), x))
             x = sum(rest, first)
         pooled, attention = self.pooling.classify(self.dropout(x), padding_mask(frames, x.size(1)), self.judge)
-        output = {"logits": pooled, "attention": attention, "x": x, "frames": frames}
-        return {**output, "frame_logits": self.judge(x)} if self.pooling.weighs_frames and self.training else output
+        return {"logits": pooled, "attention": attention, "x": x, "frames": frames}
 
     def judge(self, vectors: Tensor) -> Tensor:
         """What the head says of vectors of utterances or frames: (..., D) -> (..., classes)."""

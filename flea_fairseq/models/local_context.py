@@ -1,5 +1,6 @@
-"""Utterances cut into short windows, each encoded by itself, so that a frame knows only of what is around it.
+"""Utterances cut into short windows, which the transformer reads one by one, so that it knows only of what is near.
 
+The convolutions before it know more: a group norm over time takes its statistics from the whole recording.
 With the whole utterance in sight, layers of attention spread an emotion over all of its frames, and no pooling can
 find again where it was heard.
 """
@@ -11,9 +12,9 @@ from torch import Tensor
 class Windows:
     """Windows of at most `length` frames, which overlap by half, of utterances: `frames` (B,) in `width` columns.
 
-    A frame is taken from the window in whose middle half it lies, at an utterance's ends from the first or last: of
-    `length` frames it hears itself and what lies within three quarters of `length` on either side, in no case more
-    than `length` frames. An utterance gives the same windows in every batch.
+    A frame is taken from the window in whose middle half it lies, at an utterance's ends from the first or last: it
+    knows of `length` frames at most, of which one side has at most three quarters, at the ends all but itself. An
+    utterance gives the same windows in every batch.
     """
 
     def __init__(self, frames: Tensor, width: int, length: int) -> None:

@@ -6,7 +6,7 @@ once, so what several systems share is made once.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flea_fairseq.data.protocols import SHARED_VALID
 from flea_fairseq.errors import ExperimentError
@@ -89,11 +89,9 @@ def method(plan: Experiment, weights: Weights) -> Method:
     """The graph of one fold and seed. Raises ExperimentError for what is missing."""
     made = Method()
     _tapt(made, plan, weights)
-    cells = [(layer, k) for layer in plan.layers for k in plan.clusters] if "flea" in plan.systems else []
-    for layer, k in cells:
-        _flea(made, plan, weights, layer, (k,), cell_name(layer, k))
-    for layer in plan.layers if "flea_targets" in plan.systems else ():
-        _flea(made, plan, weights, layer, tuple(plan.clusters), cell_name(layer, ALL))
+    cells = _cells(plan)
+    for cell in cells:
+        _flea(made, plan, weights, cell)
     if weights.wav2vec:
         _chen_rudnicky(made, plan, weights)
     for name in HEADS:
@@ -125,6 +123,26 @@ def cell_name(layer: int, clusters: int | str) -> str:
     return f"l{layer}_k{clusters}"
 
 
+class Cell(NamedTuple):
+    """A layer and the K whose clusters phase 2 predicts: one, or all at once."""
+
+    system: str
+    layer: int
+    ks: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """As it stands in the names of models."""
+        return cell_name(self.layer, self.ks[0] if len(self.ks) == 1 else ALL)
+
+
+def _cells(plan: Experiment) -> list[Cell]:
+    """Those of the systems that the experiment has."""
+    alone = [Cell("flea", layer, (k,)) for layer in plan.layers for k in plan.clusters]
+    joint = [Cell("flea_targets", layer, tuple(plan.clusters)) for layer in plan.layers]
+    return [cell for cell in (*alone, *joint) if cell.system in plan.systems]
+
+
 def _tapt(made: Method, plan: Experiment, weights: Weights) -> None:
     """Phases 1a and 1b, and 1c: the clusters of 1b's layers."""
     if weights.encoder and not weights.kmeans:
@@ -149,17 +167,17 @@ def _folder(name: str, clustering: Clustering) -> str:
     return f"{name}/l{clustering.layers[0]}" if clustering.layers else f"{name}/mfcc"
 
 
-def _flea(made: Method, plan: Experiment, weights: Weights, layer: int, ks: tuple[int, ...], cell: str) -> None:
-    """Phases 2 and 3 of one cell of the grid; ks: whose clusters are targets of one masked prediction."""
-    start, sets = weights.encoder or "tapt_pretrain", tuple(f"km{k}" for k in ks)
-    made.models[f"align_{cell}"] = _model(plan, "pretrain", ("align",), start=start, units=f"tapt/l{layer}", sets=sets)
+def _flea(made: Method, plan: Experiment, weights: Weights, cell: Cell) -> None:
+    """Phases 2 and 3 of one cell."""
+    start, units, sets = weights.encoder or "tapt_pretrain", f"tapt/l{cell.layer}", tuple(f"km{k}" for k in cell.ks)
+    made.models[f"align_{cell.name}"] = _model(plan, "pretrain", ("align",), start=start, units=units, sets=sets)
     for pooling in plan.poolings:
         pooled = override("model.pooling", pooling_of(plan, pooling))
         groups = ("flea", OF_POOLING + pooling)
         consistent = any(plan.settings.get(group, {}).get("criterion.consistency") for group in ("finetune", *groups))
-        labels: dict[str, Any] = {"units": f"tapt/l{layer}", "sets": sets[:1]} if consistent else {}
-        made.models[f"flea_{cell}_{pooling}"] = _model(
-            plan, "finetune", groups, pooled, start=f"align_{cell}", **labels
+        labels: dict[str, Any] = {"units": units, "sets": sets[:1]} if consistent else {}
+        made.models[f"flea_{cell.name}_{pooling}"] = _model(
+            plan, "finetune", groups, pooled, start=f"align_{cell.name}", **labels
         )
 
 
@@ -188,29 +206,11 @@ def _model(plan: Experiment, config: str, groups: tuple[str, ...], *fixed: str, 
     return Model(config, (*overrides(plan.settings, (config, *groups), system), *fixed), **values)
 
 
-def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    """What the report says of a system; for `flea` one for each cell and pooling."""
-    if name == "flea":
-        return [
-            {
-                "key": f"flea_{cell_name(layer, k)}_{pooling}",
-                "title": f"FLEA, layer {layer}, K {k}, {pooling_title(pooling)}",
-                "group": "flea", "seeded": True, "layer": layer, "clusters": k, "pooling": pooling,
-            }
-            for layer, k in cells
-            for pooling in plan.poolings
-        ]  # fmt: skip
-    if name == "flea_targets":
-        several = " + ".join(map(str, plan.clusters))
-        return [
-            {
-                "key": f"flea_{cell_name(layer, ALL)}_{pooling}",
-                "title": f"FLEA, layer {layer}, K {several} at once, {pooling_title(pooling)}",
-                "group": "flea", "seeded": True,
-            }
-            for layer in plan.layers
-            for pooling in plan.poolings
-        ]  # fmt: skip
+def _rows(name: str, plan: Experiment, weights: Weights, cells: list[Cell]) -> list[dict[str, Any]]:
+    """What the report says of a system; for `flea` and `flea_targets` one for each cell and pooling."""
+    own = [cell for cell in cells if cell.system == name]
+    if own:
+        return [_cell_row(cell, pooling) for cell in own for pooling in plan.poolings]
     if name == "baseline":
         return [{"key": name, "title": "logistic regression on log-mel", "group": name, "seeded": False}]
     row: dict[str, Any] = {"key": name, "seeded": True}
@@ -228,3 +228,11 @@ def _rows(name: str, plan: Experiment, weights: Weights, cells: list[tuple[int, 
             row["title"] += " (HuBERT labels)"
             row["note"] = f"{HUBERT_LABELS_NOTE} {leak}"
     return [row]
+
+
+def _cell_row(cell: Cell, pooling: str) -> dict[str, Any]:
+    """Of a cell and a pooling; a cell of one K has a place in the grid."""
+    several = " + ".join(map(str, cell.ks)) + " at once" * (len(cell.ks) > 1)
+    place = {"layer": cell.layer, "clusters": cell.ks[0], "pooling": pooling} if len(cell.ks) == 1 else {}
+    title = f"FLEA, layer {cell.layer}, K {several}, {pooling_title(pooling)}"
+    return {"key": f"flea_{cell.name}_{pooling}", "title": title, "group": "flea", "seeded": True, **place}

@@ -1,19 +1,16 @@
 """The recordings of examples/frames: what is in them, that loudness and order tell nothing, and who is left out."""
 
-import sys
 from pathlib import Path
 
+import joins
 import numpy as np
 import pytest
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/frames"))
-import joins  # noqa: E402
-
-from flea_fairseq.data.corpus import Corpus, Utterance, write_corpus  # noqa: E402
-from flea_fairseq.data.manifest import Manifest, write_dictionary, write_labels, write_manifest  # noqa: E402
-from flea_fairseq.data.spans import Span, read_rttm, rttm_line  # noqa: E402
-from flea_fairseq.errors import CorpusError, FleaError  # noqa: E402
+from flea_fairseq.data.corpus import Corpus, Utterance, write_corpus
+from flea_fairseq.data.manifest import Manifest, write_dictionary, write_labels, write_manifest
+from flea_fairseq.data.spans import Span, read_rttm, rttm_line
+from flea_fairseq.errors import CorpusError, FleaError
 
 RATE, TONES = 16000, {"neutral": 300, "angry": 700, "sad": 1500}
 

@@ -1,19 +1,15 @@
 """The measures of examples/frames on recordings whose answers are known by hand."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import score
+import show
+from listeners import Heard, decoded, fitted_regression
 from scipy.stats import rankdata
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/frames"))
-import score  # noqa: E402
-import show  # noqa: E402
-from listeners import Heard, decoded, fitted_regression  # noqa: E402
-
-from flea_fairseq.inference.segments import Segment  # noqa: E402
+from flea_fairseq.inference.segments import Segment
 
 CLASSES = ("angry", "neutral", "sad")
 FRAMES, JOINT = 100, 1.005  # seconds; frame 50 begins at 1.0

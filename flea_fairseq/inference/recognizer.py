@@ -32,7 +32,7 @@ class Prediction:
     probabilities: (C,) calibrated, of the whole; attention: (T,) the weight of each frame, which sum to 1; posteriors:
     (T, C) the head's probabilities of each frame by itself, nan where a long recording is silent and was not heard;
     sound: (T,) which frames are not silent; clusters: (T,) of a k-means model, -1 where not heard; weighted: whether
-    the pooling weighs frames at all, without which posteriors are those of the window; segments: of one emotion each.
+    frames have logits of their own, without which posteriors are those of the window; segments: of one emotion each.
     """
 
     id: str
@@ -138,7 +138,7 @@ class EmotionRecognizer:
         return Prediction(
             id=name, seconds=audio.samples / SAMPLE_RATE, classes=self.classes, probabilities=probabilities,
             attention=attention, posteriors=posteriors, sound=sound, clusters=stitched.clusters,
-            weighted=self.model.pooling.weighs_frames, segments=tuple(segments), overview=overview,
+            weighted=self.model.pooling.has_frame_logits, segments=tuple(segments), overview=overview,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -147,7 +147,7 @@ class EmotionRecognizer:
         waveforms = [audio.read(*_samples(window, audio.samples)) for window in windows]
         result = self.model.listen([torch.from_numpy(waveform) for waveform in waveforms])
         whole = self.model.probabilities(result["logits"]).cpu().numpy()
-        if self.model.pooling.weighs_frames:
+        if self.model.pooling.has_frame_logits:
             frames = self.model.probabilities(self.model.frame_logits(result["x"])).cpu().numpy()
         else:
             frames = np.repeat(whole[:, None], result["x"].size(1), axis=1)

@@ -19,7 +19,7 @@ from flea_fairseq.errors import CheckpointError, ExperimentError
 from flea_fairseq.models.checkpoints import Checkpoint, build_encoder, load_state, read_checkpoint
 from flea_fairseq.models.encoder import Encoder, Regularisation, layer_normalised, padding_mask
 from flea_fairseq.models.masking import apply_masks
-from flea_fairseq.models.pooling import POOLINGS
+from flea_fairseq.models.pooling import POOLINGS, check_frame_logits
 from flea_fairseq.models.seeding import SeededForward
 
 ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
@@ -206,14 +206,9 @@ class FleaClassifier(SeededForward):
     def frame_logits(self, x: Tensor) -> Tensor:
         """What the head says of each frame, as of an utterance of this frame alone: (B, T, D) -> (B, T, classes).
 
-        Raises ExperimentError for a pooling whose vector is not the weighted sum of the frames.
+        Raises ExperimentError for a pooling that has none.
         """
-        if not self.pooling.weighs_frames:
-            usable = sorted(name for name, kind in POOLINGS.items() if kind.weighs_frames)
-            raise ExperimentError(
-                f"model.pooling={self.pooling_name} makes no weighted sum of the frames, so frames have no logits; "
-                f"use a classifier with {' or '.join(usable)}"
-            )
+        check_frame_logits(self.pooling_name)
         return self.judge(x)
 
 

@@ -136,7 +136,7 @@ def test_other_systems_do_not_hear_padding_and_have_no_frame_logits(hugging_face
         alone = model(source[1:, :9000])
         assert torch.allclose(output["logits"][1], alone["logits"][0], atol=1e-4)
         assert not torch.allclose(output["logits"][1], model(source)["logits"][1], atol=1e-3)
-    with pytest.raises(ExperimentError, match=f"{pooling} makes no weighted sum.* attention or .*mean or"):
+    with pytest.raises(ExperimentError, match=f"model.pooling is {pooling}, whose head .* attention or .*mean or"):
         model.frame_logits(output["x"])
 
 

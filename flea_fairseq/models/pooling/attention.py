@@ -12,7 +12,7 @@ class AttentionPooling(Pooling):
     W: (1, D), without a bias, drawn from U(0, 1) as the authors do.
     """
 
-    weighs_frames = True
+    has_frame_logits = True
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)

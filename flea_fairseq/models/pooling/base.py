@@ -16,8 +16,8 @@ class Pooling(nn.Module):
     the weight of every frame (B, T), which sums to 1 and is 0 on padding. Padding never changes a vector.
     """
 
-    weighs_frames = False  # whether the vector is the weighted sum of the frames themselves
-    judges_frames = False  # whether the head is trained on frames, each of which then counts alike for its emotion
+    has_frame_logits = False  # whether the head can judge a frame: it learned on frames, or on a weighted sum of them
+    judges_frames = False  # whether it is trained on frames, each of which then counts alike for its emotion
 
     def __init__(self, out_dim: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class InstancePooling(Pooling):
     them, (B, T, C), which sums to 1 over time. The weights are those of the class that wins.
     """
 
-    weighs_frames = judges_frames = True
+    has_frame_logits = judges_frames = True
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)

@@ -8,7 +8,7 @@ from flea_fairseq.models.pooling.base import Pooled, Pooling, mean_weights, weig
 class MeanPooling(Pooling):
     """Average of the true frames (phase 1b, and the `average pooling` columns of the paper's Table 1)."""
 
-    weighs_frames = True
+    has_frame_logits = True
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)

@@ -13,7 +13,7 @@ class SharpAttentionPooling(Pooling):
     nothing bounds it, and the temperature t > 0 is learned. W starts at 0, that is at average pooling.
     """
 
-    weighs_frames = True
+    has_frame_logits = True
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)

@@ -21,10 +21,10 @@ from flea_fairseq.models.encoder import Encoder, Regularisation, layer_normalise
 from flea_fairseq.models.masking import apply_masks
 from flea_fairseq.models.pooling import POOLINGS, check_frame_logits
 from flea_fairseq.models.seeding import SeededForward
+from flea_fairseq.ranges import CONTEXT, check_range
 
 ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
 LAYERS = ("last", "weighted")
-CONTEXT = (0.08, 3600)  # seconds: the shortest and the longest
 CHOICES = {  # what a checkpoint may say, as text
     "pooling": POOLINGS,
     "layers": LAYERS,
@@ -71,9 +71,7 @@ class FleaClassifierConfig(FairseqDataclass):
 
 def context_frames(seconds: float) -> int:
     """Seconds of context as frames, 0 for the whole utterance. Raises ExperimentError for what is no such time."""
-    shortest, longest = CONTEXT
-    if type(seconds) not in (int, float) or not (seconds == 0 or shortest <= seconds <= longest):
-        raise ExperimentError(f"model.context is {seconds!r}, expected 0 (all) or {shortest} to {longest} seconds")
+    check_range(CONTEXT, seconds)
     return round(seconds * SAMPLE_RATE / HOP_SAMPLES)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.manifest import read_manifest
+from flea_fairseq.workflow.classifier_config import check_classifier
 from flea_fairseq.workflow.method import Method
 from flea_fairseq.workflow.rates import read_rates
 from flea_fairseq.workflow.training_config import merged
@@ -56,9 +57,14 @@ def step_counts(dry_run: str) -> dict[str, int]:
 
 
 def merged_config(method: Method, name: str, config_dir: Path) -> dict[str, Any]:
-    """The values of a training's config under dotted keys: base, system, then its own settings."""
+    """The values of a training's config under dotted keys: base, system, then its own settings.
+
+    Raises ExperimentError for what the training would refuse.
+    """
     model = method.models[name]
-    return merged(config_dir, model.config, model.system, model.settings)
+    values = merged(config_dir, model.config, model.system, model.settings)
+    check_classifier(name, values)
+    return values
 
 
 def is_base(values: dict[str, Any]) -> bool:

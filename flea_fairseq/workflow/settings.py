@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from flea_fairseq.errors import ExperimentError
+from flea_fairseq.ranges import RANGES, check_range
 from flea_fairseq.workflow.training_config import checked, read_flat
 
 BASE_CONFIG = {  # what settings can be given for -> the base config that they change
@@ -73,9 +74,11 @@ def _check_key(where: str, key: Any, value: Any, known: dict[str, Any], base: Pa
         raise ExperimentError(f"{where}.{key} is {value!r}: give one value for each key, with dots between the words")
     if key == "optimizer.adam_betas":
         _check_betas(f"{where}.{key}", value)
-    checked(f"{where}.{key}", key, value)
+    value = checked(f"{where}.{key}", key, value)
     if key not in known:
         raise ExperimentError(f"{where}.{key}: {base} has no such key; list it there if fairseq knows it")
+    if key in RANGES:
+        check_range(key, value, f"{where}.{key}")
 
 
 def _check_betas(where: str, value: Any) -> None:

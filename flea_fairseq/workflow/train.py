@@ -11,6 +11,7 @@ from typing import Any
 from flea_fairseq.data.files import check_whole, holding, replacing, sha256, write_text
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.fingerprint import fingerprint
+from flea_fairseq.workflow.classifier_config import check_classifier
 from flea_fairseq.workflow.fairseq_run import run_fairseq
 from flea_fairseq.workflow.launch import ALONE, Launch, describe, launch_command, launch_settings, share
 from flea_fairseq.workflow.limits import (
@@ -63,6 +64,7 @@ def train(
     Raises ExperimentError with the last lines of the log if fairseq fails; StoppedForTime where updates are left.
     """
     values = merged(config_dir, config, system, settings)
+    check_classifier(system or config, values)
     own: dict[str, Any] = {"task.data": data.resolve(), "checkpoint.save_dir": run_dir.resolve()}
     files = [config_dir / f"{config}.yaml", *([config_dir / "system" / f"{system}.yaml"] if system else [])]
     files += [path for pattern in ("[!.]*.tsv", "[!.]*.emo", "dict.*.txt") for path in sorted(data.glob(pattern))]

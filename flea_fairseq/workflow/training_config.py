@@ -92,7 +92,7 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> list[str]:
     """
     tree: dict[str, Any] = {}
     for key in values:
-        value = _resolved(key, values)
+        value = resolved(key, values)
         if "${" in str(value):
             raise ExperimentError(f"{value}: hydra reads `${{` in a path as a reference; rename the folder")
         *parents, last = key.split(".")
@@ -163,7 +163,7 @@ def _refers(value: Any) -> bool:
     return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
 
 
-def _resolved(key: str, values: Mapping[str, Any]) -> Any:
+def resolved(key: str, values: Mapping[str, Any]) -> Any:
     """A plain value, or the one that it refers to."""
     value, seen = values[key], {key}
     while match := REFERENCE.fullmatch(value) if isinstance(value, str) else None:

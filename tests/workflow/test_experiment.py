@@ -158,3 +158,17 @@ def test_an_interpolation_is_no_value():
 def test_a_change_that_is_not_yaml_is_said_in_one_line():
     with pytest.raises(ExperimentError, match="--set 'folds=\\[Ses01': the value is not YAML"):
         read_experiment(EXAMPLES / "demo/experiment.yaml", ["folds=[Ses01"])
+
+
+FAMILIES = ("finetune", "tapt", "flea", "flea_mean", "chen_rudnicky", "v_ft", "w2v_tapt", "p_tapt", "shift", "superb",
+            "attentive_statistics")  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_context_that_is_no_time_is_refused_in_every_group_of_classifiers(family):
+    key = f"settings.{family}.model.context"
+    for seconds in ("0", "0.08", "1", "3600"):
+        read_experiment(EXAMPLES / "iemocap/table1.yaml", [f"{key}={seconds}"])
+    for seconds in ("-1", "0.07", "3601", ".nan", ".inf", "true", "null", "[1]"):
+        with pytest.raises(ExperimentError, match=rf"{key} is .*, expected 0 \(all\) or 0.08 to 3600 seconds"):
+            read_experiment(EXAMPLES / "iemocap/table1.yaml", [f"{key}={seconds}"])

@@ -81,6 +81,13 @@ def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):
         train(ROOT / "examples/config", "pretrian", fold_folder, tmp_path / "model.pt", tmp_path / "run")
 
 
+def test_a_context_that_is_no_time_is_refused_before_anything_is_made(fold_folder, tmp_path):
+    with pytest.raises(ExperimentError, match=r"finetune: model.context is 0.05, expected 0 \(all\) or 0.08 to 3600"):
+        train(ROOT / "examples/config", "finetune", fold_folder, tmp_path / "model.pt", tmp_path / "run",
+              settings=["model.context=0.05"])  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
 def test_checkpoints_of_other_inputs_are_not_resumed_from(tmp_path):
     run_dir = tmp_path / "run"
     _keep_or_clear(run_dir, {"settings": ["a=1"]}, 1)

@@ -63,7 +63,7 @@ def merged_config(method: Method, name: str, config_dir: Path) -> dict[str, Any]
     """
     model = method.models[name]
     values = merged(config_dir, model.config, model.system, model.settings)
-    check_classifier(name, values)
+    check_classifier(name, values, bool(model.sets))
     return values
 
 

@@ -82,7 +82,7 @@ class Experiment:
     wav2vec: str = ""  # pretrained wav2vec 2.0, for the systems of Chen and Rudnicky
     first_units: FirstUnits = field(default_factory=FirstUnits)
     layers: List[int] = MISSING  # whose frames are clustered in phase 1c
-    clusters: List[int] = MISSING  # K of phase 1c
+    clusters: List[int] = MISSING  # K of phase 1c; after flea_targets, criterion.consistency takes those of the first
     # of phase 3; another name stands for the model.pooling, and whatever else, of settings.flea_<name>
     poolings: List[str] = field(default_factory=lambda: ["mean", "attention"])
     examined: Cell = field(default_factory=Cell)  # which the report looks into

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from flea_fairseq.data.protocols import SHARED_VALID
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.evaluation.grid import pooling_title
+from flea_fairseq.ranges import CONSISTENCY
 from flea_fairseq.workflow.experiment import Experiment
 from flea_fairseq.workflow.settings import OF_POOLING, override, overrides
 
@@ -174,11 +175,15 @@ def _flea(made: Method, plan: Experiment, weights: Weights, cell: Cell) -> None:
     for pooling in plan.poolings:
         pooled = override("model.pooling", pooling_of(plan, pooling))
         groups = ("flea", OF_POOLING + pooling)
-        consistent = any(plan.settings.get(group, {}).get("criterion.consistency") for group in ("finetune", *groups))
-        labels: dict[str, Any] = {"units": units, "sets": sets[:1]} if consistent else {}
+        labels: dict[str, Any] = {"units": units, "sets": sets[:1]} if _is_consistent(plan, pooling) else {}
         made.models[f"flea_{cell.name}_{pooling}"] = _model(
             plan, "finetune", groups, pooled, start=f"align_{cell.name}", **labels
         )
+
+
+def _is_consistent(plan: Experiment, pooling: str) -> bool:
+    """Whether phase 3 with this pooling holds frames to their clusters: of several K, to the first's."""
+    return bool({**plan.settings.get("flea", {}), **plan.settings.get(OF_POOLING + pooling, {})}.get(CONSISTENCY))
 
 
 def pooling_of(plan: Experiment, name: str) -> str:
@@ -210,7 +215,7 @@ def _rows(name: str, plan: Experiment, weights: Weights, cells: list[Cell]) -> l
     """What the report says of a system; for `flea` and `flea_targets` one for each cell and pooling."""
     own = [cell for cell in cells if cell.system == name]
     if own:
-        return [_cell_row(cell, pooling) for cell in own for pooling in plan.poolings]
+        return [_cell_row(plan, cell, pooling) for cell in own for pooling in plan.poolings]
     if name == "baseline":
         return [{"key": name, "title": "logistic regression on log-mel", "group": name, "seeded": False}]
     row: dict[str, Any] = {"key": name, "seeded": True}
@@ -230,9 +235,14 @@ def _rows(name: str, plan: Experiment, weights: Weights, cells: list[Cell]) -> l
     return [row]
 
 
-def _cell_row(cell: Cell, pooling: str) -> dict[str, Any]:
+def _cell_row(plan: Experiment, cell: Cell, pooling: str) -> dict[str, Any]:
     """Of a cell and a pooling; a cell of one K has a place in the grid."""
-    several = " + ".join(map(str, cell.ks)) + " at once" * (len(cell.ks) > 1)
-    place = {"layer": cell.layer, "clusters": cell.ks[0], "pooling": pooling} if len(cell.ks) == 1 else {}
-    title = f"FLEA, layer {cell.layer}, K {several}, {pooling_title(pooling)}"
-    return {"key": f"flea_{cell.name}_{pooling}", "title": title, "group": "flea", "seeded": True, **place}
+    title = f"FLEA, layer {cell.layer}, K {' + '.join(map(str, cell.ks))}"
+    row = {"key": f"flea_{cell.name}_{pooling}", "group": "flea", "seeded": True}
+    if len(cell.ks) == 1:
+        place = {"layer": cell.layer, "clusters": cell.ks[0], "pooling": pooling}
+        return {**row, "title": f"{title}, {pooling_title(pooling)}", **place}
+    row["title"] = f"{title} at once, {pooling_title(pooling)}"
+    if _is_consistent(plan, pooling):
+        row["note"] = f"Frames are held to the clusters of K {cell.ks[0]}, the first (criterion.consistency)."
+    return row

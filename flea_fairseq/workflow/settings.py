@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from flea_fairseq.errors import ExperimentError
-from flea_fairseq.ranges import RANGES, check_range
+from flea_fairseq.ranges import CONSISTENCY, RANGES, check_range
 from flea_fairseq.workflow.training_config import checked, read_flat
 
 BASE_CONFIG = {  # what settings can be given for -> the base config that they change
@@ -18,7 +18,7 @@ BASE_CONFIG = {  # what settings can be given for -> the base config that they c
     "tapt_pretrain": "pretrain",  # phase 1a
     "tapt": "finetune",  # 1b
     "align": "pretrain",  # 2, all cells
-    "flea": "finetune",  # 3, all cells
+    "flea": "finetune",  # 3, all cells; criterion.consistency stands here or in flea_<pooling> alone
     "chen_rudnicky": "finetune",  # the classifiers of the next five
     "v_ft": "finetune",
     "w2v_tapt_pretrain": "wav2vec_pretrain",
@@ -63,6 +63,11 @@ def check_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequen
     for group, part in settings.items():
         if group not in known_groups:
             raise ExperimentError(f"{path}: settings.{group} is unknown; expected one of {', '.join(known_groups)}")
+        if CONSISTENCY in part and group != "flea" and not group.startswith(OF_POOLING):
+            raise ExperimentError(
+                f"{path}: settings.{group}.{CONSISTENCY}: only phase 3 has clusters of frames; set it in "
+                "settings.flea or settings.flea_<pooling>"
+            )
         base = config_dir / f"{known_groups[group]}.yaml"
         known = read_flat(base) if base.is_file() else {}
         for key, value in part.items():

@@ -64,7 +64,7 @@ def train(
     Raises ExperimentError with the last lines of the log if fairseq fails; StoppedForTime where updates are left.
     """
     values = merged(config_dir, config, system, settings)
-    check_classifier(system or config, values)
+    check_classifier(system or config, values, labels is not None)
     own: dict[str, Any] = {"task.data": data.resolve(), "checkpoint.save_dir": run_dir.resolve()}
     files = [config_dir / f"{config}.yaml", *([config_dir / "system" / f"{system}.yaml"] if system else [])]
     files += [path for pattern in ("[!.]*.tsv", "[!.]*.emo", "dict.*.txt") for path in sorted(data.glob(pattern))]

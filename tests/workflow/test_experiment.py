@@ -160,11 +160,11 @@ def test_a_change_that_is_not_yaml_is_said_in_one_line():
         read_experiment(EXAMPLES / "demo/experiment.yaml", ["folds=[Ses01"])
 
 
-FAMILIES = ("finetune", "tapt", "flea", "flea_mean", "chen_rudnicky", "v_ft", "w2v_tapt", "p_tapt", "shift", "superb",
-            "attentive_statistics")  # fmt: skip
+PHASE_3 = ("flea", "flea_mean", "flea_attention")
+OTHERS = ("finetune", "tapt", "chen_rudnicky", "v_ft", "w2v_tapt", "p_tapt", "shift", "superb", "attentive_statistics")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*PHASE_3, *OTHERS])
 def test_a_context_that_is_no_time_is_refused_in_every_group_of_classifiers(family):
     key = f"settings.{family}.model.context"
     for seconds in ("0", "0.08", "1", "3600"):
@@ -172,3 +172,20 @@ def test_a_context_that_is_no_time_is_refused_in_every_group_of_classifiers(fami
     for seconds in ("-1", "0.07", "3601", ".nan", ".inf", "true", "null", "[1]"):
         with pytest.raises(ExperimentError, match=rf"{key} is .*, expected 0 \(all\) or 0.08 to 3600 seconds"):
             read_experiment(EXAMPLES / "iemocap/table1.yaml", [f"{key}={seconds}"])
+
+
+@pytest.mark.parametrize("family", PHASE_3)
+def test_consistency_is_a_number_of_zero_or_more(family):
+    key = f"settings.{family}.criterion.consistency"
+    for weight in ("0", "0.5", "7"):
+        read_experiment(EXAMPLES / "iemocap/table1.yaml", [f"{key}={weight}"])
+    for weight in ("-0.1", ".nan", ".inf", "true", "null", "[0.5]", "1" + 400 * "0"):
+        with pytest.raises(ExperimentError, match=rf"{key} is .*, expected a number of 0 or more"):
+            read_experiment(EXAMPLES / "iemocap/table1.yaml", [f"{key}={weight}"])
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_consistency_is_refused_where_there_are_no_clusters_of_frames(family):
+    """`finetune` is for phase 3 too, but for 1b as well, whose frames have no clusters yet."""
+    with pytest.raises(ExperimentError, match=f"settings.{family}.criterion.consistency: only phase 3 has clusters"):
+        read_experiment(EXAMPLES / "iemocap/table1.yaml", [f"settings.{family}.criterion.consistency=0.5"])

@@ -79,6 +79,39 @@ def test_a_name_among_the_poolings_may_stand_for_settings():
         check_poolings(table1("poolings=[local]")[0])
 
 
+CONSISTENT = "settings.flea.criterion.consistency=0.5"
+
+
+def test_frames_are_held_to_the_clusters_of_their_cell_where_the_settings_ask_for_it():
+    off = "settings.flea_mean.criterion.consistency=0"  # a pooling's own settings win
+    plan, made = table1("systems=[flea]", CONSISTENT, off)
+    assert (made.models["flea_l9_k100_attention"].units, made.models["flea_l9_k100_attention"].sets) == (
+        "tapt/l9", ("km100",))  # fmt: skip
+    assert made.models["flea_l9_k100_mean"].sets == () and not any("note" in row for row in made.systems)
+    values = merged_config(made, "flea_l9_k100_attention", Path(plan.config_dir))
+    assert values["criterion.consistency"] == 0.5
+
+
+def test_of_several_k_consistency_takes_the_first_and_the_report_says_so():
+    _, made = table1("systems=[flea_targets]", "layers=9", "clusters=[100, 50]", CONSISTENT)
+    assert made.models["align_l9_kall"].sets == ("km100", "km50")
+    assert made.models["flea_l9_kall_mean"].sets == ("km100",)
+    assert all("the clusters of K 100, the first" in row["note"] for row in made.systems)
+
+
+def test_consistency_that_frames_cannot_have_is_refused_before_anything_runs(tmp_path):
+    pooled = ("systems=[flea]", "poolings=[correlation]", CONSISTENT)
+    plan, made = table1(*pooled)
+    with pytest.raises(ExperimentError, match="flea_.*: criterion.consistency: .*pooling is correlation, .* or mean"):
+        merged_config(made, "flea_l9_k50_correlation", Path(plan.config_dir))
+    plan, made = table1(*pooled, "settings.flea_correlation.criterion.consistency=0")
+    merged_config(made, "flea_l9_k50_correlation", Path(plan.config_dir))
+    text = (EXAMPLES / "config/finetune.yaml").read_text()
+    (tmp_path / "finetune.yaml").write_text(text.replace("consistency: 0.0", "consistency: 0.5"))
+    with pytest.raises(ExperimentError, match="tapt: criterion.consistency is 0.5, but there are no clusters"):
+        merged_config(made, "tapt", tmp_path)  # what it is trained from is for all classifiers
+
+
 def test_p_tapt_says_where_its_labels_come_from():
     _, made = table1()
     row = next(row for row in made.systems if row["key"] == "p_tapt")

@@ -81,10 +81,19 @@ def test_an_error_names_the_log_and_the_reason(fold_folder, tmp_path):
         train(ROOT / "examples/config", "pretrian", fold_folder, tmp_path / "model.pt", tmp_path / "run")
 
 
-def test_a_context_that_is_no_time_is_refused_before_anything_is_made(fold_folder, tmp_path):
-    with pytest.raises(ExperimentError, match=r"finetune: model.context is 0.05, expected 0 \(all\) or 0.08 to 3600"):
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("model.context=0.05", r"finetune: model.context is 0.05, expected 0 \(all\) or 0.08 to 3600"),
+        ("criterion.consistency=-1", "finetune: criterion.consistency is -1, expected a number of 0 or more"),
+        ("criterion.consistency=1", "finetune: criterion.consistency is 1, but .* give flea train --labels FOLDER"),
+        ("criterion.consistency=1 model.pooling=correlation", "criterion.consistency: model.pooling is correlation"),
+    ],
+)
+def test_what_a_classifier_cannot_be_is_refused_before_anything_is_made(fold_folder, tmp_path, settings, said):
+    with pytest.raises(ExperimentError, match=said):
         train(ROOT / "examples/config", "finetune", fold_folder, tmp_path / "model.pt", tmp_path / "run",
-              settings=["model.context=0.05"])  # fmt: skip
+              labels=fold_folder if "pooling" in settings else None, settings=settings.split())  # fmt: skip
     assert not list(tmp_path.iterdir())
 
 

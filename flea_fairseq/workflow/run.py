@@ -185,11 +185,17 @@ def check_layers(plan: Experiment, files: Weights) -> None:
 
 
 def check_poolings(plan: Experiment) -> None:
-    """Raise ExperimentError for a pooling that there is not; hours later the classifier would."""
+    """Raise ExperimentError, hours before the classifier, for a pooling that there is not, or under another's name."""
     from flea_fairseq.models.pooling import POOLINGS  # torch: seconds
 
     for name in plan.poolings:
-        if pooling_of(plan, name) not in POOLINGS:
+        pooling = pooling_of(plan, name)
+        if name in POOLINGS and pooling != name:
+            raise ExperimentError(
+                f"settings.flea_{name}.model.pooling is {pooling}: results of {pooling} would bear the name {name}; "
+                f"put another name among the poolings, such as my_{pooling}, and set it in settings.flea_my_{pooling}"
+            )
+        if pooling not in POOLINGS:
             raise ExperimentError(
                 f"poolings: {name!r} is unknown, expected some of {', '.join(POOLINGS)}, or a name for which "
                 f"settings.flea_{name}.model.pooling is one of them"

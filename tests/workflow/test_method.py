@@ -79,6 +79,12 @@ def test_a_name_among_the_poolings_may_stand_for_settings():
         check_poolings(table1("poolings=[local]")[0])
 
 
+def test_the_name_of_a_pooling_stands_for_no_other():
+    with pytest.raises(ExperimentError, match="flea_mean.model.pooling is attention: .* bear the name mean; put"):
+        check_poolings(table1("poolings=[mean]", "settings.flea_mean.model.pooling=attention")[0])
+    check_poolings(table1("poolings=[mean]", "settings.flea_mean.model.pooling=mean")[0])
+
+
 CONSISTENT = "settings.flea.criterion.consistency=0.5"
 
 

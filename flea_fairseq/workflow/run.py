@@ -227,14 +227,13 @@ def refuse_other_split(plan: Experiment, output: Path) -> None:
 
 
 def analysed(plan: Experiment, made: Method, folds: Sequence[str]) -> list[str]:
-    """What the report shows beside the scores: label sets of all cells, and what looks into the examined one."""
-    cell = f"align_{cell_name(plan.examined.layer, plan.examined.clusters)}"
-    if cell not in made.models:
-        return []
+    """What the report shows beside the scores: label sets of all cells, and what looks into the examined, of one K."""
     every = [f"results/{fold}/seed{seed}" for fold in folds for seed in plan.seeds]
     aligned = [model for name, model in made.models.items() if name.startswith("align_")]
     cells = sorted({(model.units, name) for model in aligned for name in model.sets})
     files = [f"{folder}/units/{units.replace('/', '_')}_{name}.json" for folder in every for units, name in cells]
+    if f"align_{cell_name(plan.examined.layer, plan.examined.clusters)}" not in made.models:
+        return files
     files.append(f"{every[0]}/projection.json")  # t-SNE is slow
     if {"mean", "attention"} <= set(plan.poolings):
         files += [f"results/{fold}/seed{plan.seeds[0]}/attention.json" for fold in folds]

@@ -17,7 +17,7 @@ from flea_fairseq.errors import ExperimentError  # noqa: E402
 from flea_fairseq.workflow.estimate import audio_seconds, durations, merged_config, step_counts  # noqa: E402
 from flea_fairseq.workflow.experiment import read_experiment  # noqa: E402
 from flea_fairseq.workflow.method import Weights, method  # noqa: E402
-from flea_fairseq.workflow.run import check_poolings  # noqa: E402
+from flea_fairseq.workflow.run import analysed, check_poolings  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WEIGHTS = Weights("/w/hubert.pt", "/w/km500.bin", "/w/wav2vec.pt")
@@ -77,6 +77,19 @@ def test_a_name_among_the_poolings_may_stand_for_settings():
         table1("poolings=[mean]", *local)
     with pytest.raises(ExperimentError, match="poolings: 'local' is unknown, .* settings.flea_local.model.pooling"):
         check_poolings(table1("poolings=[local]")[0])
+
+
+def test_the_report_looks_into_all_clusters_that_phase_2_predicted():
+    """The rest of it looks into a cell of one K, and the joint ones have several."""
+    sets = [f"tapt_l{layer}_km{k}" for layer in (9, 11) for k in (50, 100)]
+    units = {f"results/{fold}/seed1/units/{name}.json" for fold in ("Ses01", "Ses02") for name in sets}
+    cells = ("layers=[9, 11]", "clusters=[50, 100]")
+    examined = {"results/Ses01/seed1/projection.json", *(f"results/Ses0{n}/seed1/attention.json" for n in (1, 2))}
+    for systems, expected in (
+        ("flea_targets", units), ("flea", units | examined), ("flea, flea_targets", units | examined), ("tapt", set()),
+    ):  # fmt: skip
+        found = analysed(*table1(f"systems=[{systems}]", *cells), ["Ses01", "Ses02"])
+        assert set(found) == expected and len(found) == len(expected)
 
 
 def test_the_name_of_a_pooling_stands_for_no_other():

@@ -1,5 +1,6 @@
 """Shared material: small real-format models with random weights, generated audio, and the real recordings beside us."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,21 @@ def fold_folder(tmp_path_factory) -> Path:
     write_dictionary(folder / "dict.emo.txt", CLASSES)
     for k in (50, 100):
         write_dictionary(folder / f"dict.km{k}.txt", [str(unit) for unit in range(k)])
+    return folder
+
+
+@pytest.fixture
+def labelled(fold_folder, tmp_path) -> Path:
+    """The fold, its frames labelled as `flea cluster` does: more utterances than are trained on, in another order."""
+    from flea_fairseq.data.manifest import Manifest, read_manifest, read_units, write_manifest, write_units
+
+    folder = shutil.copytree(fold_folder, tmp_path / "labelled")
+    parts = [
+        (read_manifest(folder / f"{split}.tsv"), read_units(folder / f"{split}.km50")) for split in ("valid", "train")
+    ]
+    names, frames = (sum((getattr(part, field)[::-1] for part, _ in parts), ()) for field in ("names", "frames"))
+    write_manifest(folder / "ssl.tsv", Manifest(fold_folder, names, frames))
+    write_units(folder / "ssl.km50", [row for _, rows in parts for row in rows[::-1]])
     return folder
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.evaluation.metrics import scores
+from flea_fairseq.models.pooling import check_frame_logits
+from flea_fairseq.ranges import CONSISTENCY, check_range
 
 CELL = "_confusion_{}_{}"  # fairseq prints no metric whose name starts with an underscore
 
@@ -31,13 +33,22 @@ class EmotionCrossEntropyConfig(FairseqDataclass):
     )
     consistency: float = field(
         default=0.0,
-        metadata={"help": "weight of the frames' cross-entropy with the emotions of their clusters (task.label_dir)"},
+        metadata={
+            "help": "weight of the frames' cross-entropy with the emotions of their clusters (task.label_dir); in an"
+            " experiment those of the K that phase 2 predicted, of several (flea_targets) the first"
+        },
     )
 
 
 @register_criterion("emotion_cross_entropy", dataclass=EmotionCrossEntropyConfig)
 class EmotionCrossEntropy(FairseqCriterion):
-    """Cross-entropy; its log carries a confusion matrix, so that scores over batches and processes are exact."""
+    """Cross-entropy; its log carries a confusion matrix, so that scores over batches and processes are exact.
+
+    L = sum_i w_i (CE_i + lambda F_i) / sum_i w_i over utterances i. w_i is the weight of i's class, 1 without weights;
+    lambda is `consistency`, and F_i, in training alone, what `frame_cross_entropy` says of i's frames. An utterance of
+    weight 2 counts as if it were there twice. (What label smoothing gives to a class has that class's weight, as in
+    torch.)
+    """
 
     def __init__(
         self,
@@ -48,7 +59,10 @@ class EmotionCrossEntropy(FairseqCriterion):
         consistency: float = 0.0,
     ) -> None:
         super().__init__(task)
+        check_range(CONSISTENCY, consistency)
         self.consistency = consistency
+        if consistency and task.pooling is not None:
+            check_frame_logits(task.pooling, CONSISTENCY)
         shares = torch.from_numpy(task.emotion_shares()).float() if consistency else None
         self.register_buffer("emotion_shares", shares)
         self.label_smoothing = label_smoothing
@@ -74,9 +88,10 @@ class EmotionCrossEntropy(FairseqCriterion):
         weights = None if self.class_weights is None else self.class_weights.to(logits)
         loss = F.cross_entropy(logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="sum")
         if self.consistency and "units" in sample:
-            loss = loss + self.consistency * frame_cross_entropy(
+            frames = frame_cross_entropy(
                 model.frame_logits(output["x"]), sample["units"], self.emotion_shares.to(logits)
             )
+            loss = loss + self.consistency * (frames if weights is None else weights[target] * frames).sum()
         size = target.numel() if weights is None else float(weights[target].sum())
         classes = logits.size(1)
         cells = torch.bincount(target * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
@@ -103,14 +118,14 @@ class EmotionCrossEntropy(FairseqCriterion):
 
 
 def frame_cross_entropy(logits: Tensor, units: Tensor, shares: Tensor) -> Tensor:
-    """- sum_c P(c | cluster of t) log P(c | frame t), the mean over an utterance's frames, summed over utterances.
+    """F_i = - mean_t sum_c P(c | cluster of t) log P(c | frame t) of each utterance i and its frames t: (B,).
 
     logits: (B, T, C) of frames, units: (B, T) clusters, -1 on padding; shares: (C, K) P(emotion | cluster).
     """
     known = units >= 0
     expected = shares.t()[units.clamp(min=0)] * known.unsqueeze(-1)
     frames = -(expected * logits[:, : units.size(1)].float().log_softmax(-1)).sum(-1)
-    return (frames.sum(1) / known.sum(1).clamp(min=1)).sum()
+    return frames.sum(1) / known.sum(1).clamp(min=1)
 
 
 def balanced_weights(counts: dict[str, int]) -> list[float]:

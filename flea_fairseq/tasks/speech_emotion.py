@@ -65,8 +65,14 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
             raise ExperimentError(f"task.labels is {list(cfg.labels)}, expected one set of clusters")
         self.classes = tuple(read_dictionary(Path(cfg.data) / "dict.emo.txt"))
         self.cnn: FrozenCnn | None = None
+        self.pooling: str | None = None  # of the model, which fairseq makes before the criterion
         self.units: tuple[list[np.ndarray], int] | None = None  # of the training utterances, and their number
         if cfg.label_dir:
+            if not cfg.labels:
+                raise ExperimentError(
+                    f"task.label_dir is {cfg.label_dir}, but task.labels is empty: name the set of clusters there, "
+                    "such as task.labels=[km50]"
+                )
             from flea_fairseq.clustering.emotions import units_of  # faiss
 
             names = read_manifest(Path(cfg.data) / f"{cfg.train_subset}.tsv").names
@@ -81,6 +87,7 @@ class SpeechEmotionTask(FiniteLoss, FairseqTask):
         model = super().build_model(cfg)
         with open_dict(cfg):
             cfg.update(model.stored_config())
+        self.pooling = model.pooling_name
         wanted = model.normalize
         if wanted != self.cfg.normalize:
             raise CheckpointError(

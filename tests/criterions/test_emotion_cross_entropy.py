@@ -66,10 +66,16 @@ def test_the_consistency_term_by_hand():
     units = torch.tensor([[0, 2], [1, -1]])
     shares = torch.tensor([[0.25, 1.0, 0.0], [0.75, 0.0, 0.0]])
     first = -(0.25 * math.log(1 / (1 + math.e)) + 0.75 * math.log(math.e / (1 + math.e)))
-    expected = (first + 0) / 2 + math.log(2)
-    assert float(frame_cross_entropy(logits, units, shares)) == pytest.approx(expected, rel=1e-6)
+    expected = [(first + 0) / 2, math.log(2)]
+    assert frame_cross_entropy(logits, units, shares).tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_consistency_needs_clusters(task):
     with pytest.raises(ExperimentError, match="criterion.consistency needs clusters of frames: flea train --labels"):
         EmotionCrossEntropy(task, 0.0, consistency=0.5)
+
+
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf, None, True, "1"])
+def test_consistency_is_a_number_of_zero_or_more(task, weight):
+    with pytest.raises(ExperimentError, match="criterion.consistency is .*, expected a number of 0 or more"):
+        EmotionCrossEntropy(task, 0.0, consistency=weight)

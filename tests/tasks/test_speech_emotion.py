@@ -1,6 +1,5 @@
 """The `speech_emotion` task: crops, buckets, balance, and every utterance scored once."""
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ from support import CLASSES
 import flea_fairseq.tasks  # noqa: F401  registers the criterions
 from flea_fairseq.criterions.emotion_cross_entropy import EmotionCrossEntropy
 from flea_fairseq.data.emotion_dataset import EmotionDataset
-from flea_fairseq.data.manifest import Manifest, read_labels, read_manifest, read_units, write_manifest, write_units
+from flea_fairseq.data.manifest import Manifest, read_labels, read_manifest, read_units
 from flea_fairseq.errors import CorpusError, ExperimentError, FormatError
 from flea_fairseq.tasks.speech_emotion import SpeechEmotionConfig, SpeechEmotionTask, check_scored_once
 
@@ -54,19 +53,6 @@ def test_a_random_crop_depends_on_seed_epoch_and_utterance_alone(fold_folder):
     assert len(first) == 4800 and not torch.equal(first, one[4]["source"])
 
 
-@pytest.fixture
-def labelled(fold_folder, tmp_path) -> Path:
-    """The fold, its frames labelled as `flea cluster` does: more utterances than are trained on, in another order."""
-    folder = shutil.copytree(fold_folder, tmp_path / "labelled")
-    parts = [
-        (read_manifest(folder / f"{split}.tsv"), read_units(folder / f"{split}.km50")) for split in ("valid", "train")
-    ]
-    names, frames = (sum((getattr(part, field)[::-1] for part, _ in parts), ()) for field in ("names", "frames"))
-    write_manifest(folder / "ssl.tsv", Manifest(fold_folder, names, frames))
-    write_units(folder / "ssl.km50", [row for _, rows in parts for row in rows[::-1]])
-    return folder
-
-
 def test_clusters_stay_beside_the_audio_they_are_of(labelled, tmp_path):
     made = task(labelled, tmp_path, max_seconds=0.3, crop="random", label_dir=str(labelled), labels=["km50"])
     made.load_dataset("train"), made.load_dataset("valid")
@@ -96,6 +82,8 @@ def test_shares_of_emotions_are_counted_from_training_labels(labelled, tmp_path)
 def test_clusters_that_do_not_fit_are_refused(fold_folder, labelled, tmp_path):
     with pytest.raises(ExperimentError, match="expected one set of clusters"):
         task(labelled, tmp_path, label_dir=str(labelled), labels=["km50", "km100"])
+    with pytest.raises(ExperimentError, match=r"task.label_dir is .*, but task.labels is empty: .*=\[km50\]"):
+        task(labelled, tmp_path, label_dir=str(labelled))
     with pytest.raises(FormatError, match="ssl.km50: has no frames of 'utterance_train0' and 23 other utterances"):
         task(fold_folder, tmp_path, label_dir=str(fold_folder), labels=["km50"])
 

@@ -43,17 +43,37 @@ def test_what_is_no_longer_than_the_context_is_heard_whole(encoder, frames):
     assert torch.allclose(encoded(encoder, x, [frames]), encoded(encoder, x, [frames], context=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("frames", [13, 19, 40])
-def test_a_frame_knows_of_nothing_that_is_further_than_the_context(encoder, frames):
-    x, everywhere = torch.randn(1, frames, 8), 0
-    before, whole = encoded(encoder, x, [frames])[0], encoded(encoder, x, [frames], context=0)[0]
+def heard(encoder: Encoder, frames: int, context: int) -> torch.Tensor:
+    """Which frames (columns) are heard at which (rows), by changing each of them: (T, T) of bool."""
+    x, columns = torch.randn(1, frames, 8), []
+    before = encoded(encoder, x, [frames], context)[0]
     for changed in range(frames):
         other = x.clone()
         other[0, changed] = torch.randn(8)
-        heard = (encoded(encoder, other, [frames])[0] - before).abs().amax(1) > 1e-6
-        assert heard[changed] and (heard.nonzero() - changed).abs().max() < LENGTH and heard.sum() <= 2 * LENGTH
-        everywhere += bool(((encoded(encoder, other, [frames], context=0)[0] - whole).abs().amax(1) > 1e-6).all())
-    assert everywhere == frames  # without windows, every frame is heard at every other
+        columns.append((encoded(encoder, other, [frames], context)[0] - before).abs().amax(1) > 1e-6)
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("length", [4, 5, 6, 7, LENGTH])
+@pytest.mark.parametrize("windows", [2, 3.4])
+def test_a_frame_knows_of_no_more_than_the_context_and_of_three_quarters_of_it_on_a_side(encoder, length, windows):
+    """That a frame lies in the middle half of what it knows means a quarter, to three quarters, on each side."""
+    frames, quarter = round(windows * length), length // 4
+    found = heard(encoder, frames, length)
+    sides = []  # how many frames are heard before and after each
+    for t, row in enumerate(found):
+        known = row.nonzero().squeeze(1).tolist()
+        assert known == list(range(known[0], known[-1] + 1)) and t in known and len(known) <= length
+        sides.append((t - known[0], known[-1] - t))
+    inner = [count for side in sides[quarter : frames - quarter] for count in side]
+    assert quarter <= min(inner) and 3 * length / 4 - 1.5 < max(inner) <= 3 * length / 4
+    assert sides[0] == (0, length - 1) and sides[-1][1] == 0  # at the ends all but itself
+    assert length / 2 <= sides[-1][0] <= length - 1  # the last window begins where a whole number of hops ends
+
+
+@pytest.mark.parametrize("frames", [13, 40])
+def test_without_windows_every_frame_is_heard_at_every_other(encoder, frames):
+    assert heard(encoder, frames, 0).all()
 
 
 def test_a_padded_batch_equals_each_utterance_alone(encoder):

@@ -6,6 +6,7 @@ In about a quarter of the emotional utterances only a run of a third of the word
   OUTPUT/SessionN/dialog/EmoEvaluation/<dialog>.txt        labels, lines as in the release
   OUTPUT/SessionN/sentences/wav/<dialog>/<utterance>.wav   16 kHz mono 16-bit
   OUTPUT/spans.rttm                                        where each emotional utterance is emotional
+  OUTPUT/voices.tsv                                        each utterance and the synthesiser's voice
 
 A seed gives the same bytes every time, on the same version of espeakng-loader.
 """
@@ -129,6 +130,7 @@ def make_corpus(output: Path, sentences: int = 6, seed: int = 1, shares: bool = 
                 spans.append(rttm_line(turn, spoken.span))
         write_evaluations(half_made, turns, lengths)
         write_text(half_made / "spans.rttm", "".join(spans))
+        write_text(half_made / "voices.tsv", "".join(f"{turn.id}\t{turn.voice}\n" for turn in turns))
         os.rename(half_made, output)
 
 

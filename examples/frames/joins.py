@@ -4,14 +4,15 @@
 
 Every emotional utterance is joined with a neutral one of its speaker, and with one of another emotion. Silence at
 the ends is cut, both parts get the same loudness (ITU-R BS.1770), and they meet in a cross-fade of equal power;
-which comes first alternates. So neither loudness nor order tells an emotion.
+which comes first alternates. So neither loudness nor order tells an emotion; with --voices neither does what else sets
+utterances of a speaker apart, such as an accent or a microphone.
 
   OUTPUT/<name>.wav      16 kHz mono
   OUTPUT/spans.rttm      every part with its emotion, neutral ones as well
   OUTPUT/joins.tsv       name, speaker, first and second utterance, seconds of the joint, kind
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +24,14 @@ from torchaudio.functional import loudness
 from flea_fairseq.data.audio import HOP_SAMPLES, SAMPLE_RATE, write_audio
 from flea_fairseq.data.corpus import read_corpus
 from flea_fairseq.data.files import hidden_folder, write_text
-from flea_fairseq.data.manifest import read_dictionary, utterance_id
+from flea_fairseq.data.manifest import read_dictionary, read_lines, utterance_id
 from flea_fairseq.data.prepare import run
 from flea_fairseq.data.spans import Span, read_rttm, rttm_line
 from flea_fairseq.errors import CorpusError, FleaError
+from flea_fairseq.evaluation.score_frames import NEUTRAL
 from flea_fairseq.evaluation.splits import read_split, read_utterance
 from flea_fairseq.inference.windows import sounding
 
-NEUTRAL = "neutral"
 HEADER = ("name", "speaker", "first", "second", "joint", "kind")
 LOUDNESS = -26.0  # LUFS
 HIGHEST = 0.99  # of full scale: a part whose peaks would be cut makes its pair softer
@@ -41,11 +42,12 @@ SHORTEST = 0.5  # seconds: the measurement of loudness takes blocks of 0.4
 
 
 class Part(NamedTuple):
-    """One utterance: samples (n,) float32."""
+    """One utterance: samples (n,) float32; only parts of one voice are joined."""
 
     id: str
     emotion: str
     samples: np.ndarray
+    voice: str = ""
 
 
 class Join(NamedTuple):
@@ -62,10 +64,13 @@ class Join(NamedTuple):
         return NEUTRAL if NEUTRAL in (self.first.emotion, self.second.emotion) else "two"
 
 
-def make_joins(corpus: Path, split: Path, output: Path, known: Path | None = None, seed: int = 1) -> list[Join]:
-    """Write the joins of a split to a new folder; known: spans of its utterances, those of some are shorter than they.
+def make_joins(
+    corpus: Path, split: Path, output: Path, known: Path | None = None, voices: Path | None = None, seed: int = 1
+) -> list[Join]:
+    """Write the joins of a split to a new folder.
 
-    Raises FleaError for a speaker who is never neutral.
+    known: spans of its utterances, those of some are shorter than they; voices: of each utterance (read_voices).
+    Raises FleaError for a speaker of whom nothing can be joined.
     """
     if output.exists():
         raise FleaError(f"{output}: is there already; remove it, or name a new folder")
@@ -74,11 +79,14 @@ def make_joins(corpus: Path, split: Path, output: Path, known: Path | None = Non
     ids = [utterance_id(name) for name in manifest.names]
     parts: dict[str, list[Part]] = {}
     within = read_rttm(known) if known else {}
+    within_speaker = read_voices(voices, ids) if voices else {}
     for name, label, path, frames in zip(ids, labels, manifest.paths(), manifest.frames):
         covered = sum(span.end - span.start for span in within[name]) * SAMPLE_RATE if name in within else frames
         if covered < WHOLE * frames:
             continue
-        parts.setdefault(speakers[name], []).append(Part(name, label, trimmed(read_utterance(path))))
+        parts.setdefault(speakers[name], []).append(
+            Part(name, label, trimmed(read_utterance(path)), within_speaker.get(name, ""))
+        )
     made: list[Join] = []
     with hidden_folder(output) as temporary:
         folder = temporary / output.name
@@ -101,22 +109,45 @@ def make_joins(corpus: Path, split: Path, output: Path, known: Path | None = Non
     return made
 
 
+def read_voices(path: Path, ids: Sequence[str]) -> dict[str, str]:
+    """The voice of each of some utterances, from lines of `utterance<TAB>voice`. Raises CorpusError."""
+    voices = {}
+    for number, line in enumerate(read_lines(path), 1):
+        name, tab, voice = line.partition("\t")
+        if not tab:
+            raise CorpusError(f"{path}:{number}: {line!r}, expected an utterance, a tab and its voice")
+        voices[name] = voice
+    if lost := [name for name in ids if name not in voices]:
+        raise CorpusError(f"{path}: no line for {len(lost)} utterances, such as {lost[0]}; add one for each")
+    return voices
+
+
 def pairs(speaker: str, parts: list[Part], rng: np.random.Generator) -> Iterator[tuple[Part, Part]]:
-    """Each emotional part with a neutral one, then with one of another emotion; neutral ones as often as can be."""
-    neutral = [part for part in parts if part.emotion == NEUTRAL]
-    emotional = [part for part in parts if part.emotion != NEUTRAL]
-    if not neutral or not emotional:
-        raise CorpusError(f"speaker {speaker}: {len(neutral)} neutral and {len(emotional)} emotional utterances")
+    """Each emotional part with a neutral one of its voice, then with one of another emotion; neutral ones as often as
+    can be."""
+    if not {NEUTRAL} < {part.emotion for part in parts}:
+        counts = [sum((part.emotion == NEUTRAL) is neutral for part in parts) for neutral in (True, False)]
+        raise CorpusError(f"speaker {speaker}: {counts[0]} neutral and {counts[1]} emotional utterances")
+    for voice in sorted({part.voice for part in parts}):
+        alike = [part for part in parts if part.voice == voice]
+        emotional = [part for part in alike if part.emotion != NEUTRAL]
+        turns = rng.permutation(len(emotional)) % 2
+        yield from _paired(emotional, [part for part in alike if part.emotion == NEUTRAL], turns, rng)
+        for part, turn in zip(emotional, turns):
+            different = [other for other in emotional if other.emotion != part.emotion]
+            if different:
+                other = different[rng.integers(len(different))]
+                yield (other, part) if turn else (part, other)
+
+
+def _paired(
+    emotional: list[Part], neutral: list[Part], turns: np.ndarray, rng: np.random.Generator
+) -> Iterator[tuple[Part, Part]]:
+    if not neutral:
+        return
     rounds = [rng.permutation(len(neutral)) for _ in range(-(-len(emotional) // len(neutral)))]
-    others = [neutral[i] for i in np.concatenate(rounds)]
-    turns = rng.permutation(len(emotional)) % 2
-    for part, other, turn in zip(emotional, others, turns):
-        yield (part, other) if turn else (other, part)
-    for part, turn in zip(emotional, turns):
-        different = [other for other in emotional if other.emotion != part.emotion]
-        if different:
-            other = different[rng.integers(len(different))]
-            yield (other, part) if turn else (part, other)
+    for part, i, turn in zip(emotional, np.concatenate(rounds), turns):
+        yield (part, neutral[i]) if turn else (neutral[i], part)
 
 
 def trimmed(samples: np.ndarray) -> np.ndarray:
@@ -154,10 +185,13 @@ def levelled(samples: np.ndarray) -> np.ndarray:
 @click.argument("split", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--spans", type=click.Path(path_type=Path), help="RTTM: who is emotional only in part is left out.")
+@click.option(
+    "--voices", type=click.Path(path_type=Path), help="Lines of utterance<TAB>voice: only one voice is joined."
+)
 @click.option("--seed", default=1, show_default=True, help="Who is joined with whom.")
-def main(corpus: Path, split: Path, output: Path, spans: Path | None, seed: int) -> None:
+def main(corpus: Path, split: Path, output: Path, spans: Path | None, voices: Path | None, seed: int) -> None:
     """Join the utterances of SPLIT, a fold's .tsv, in the new folder OUTPUT; CORPUS, a corpus.tsv, names speakers."""
-    print(f"{len(make_joins(corpus, split, output, spans, seed))} recordings -> {output}")
+    print(f"{len(make_joins(corpus, split, output, spans, voices, seed))} recordings -> {output}")
 
 
 if __name__ == "__main__":

@@ -14,35 +14,39 @@ from flea_fairseq.clustering.emotions import emotion_shares, units_of
 from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count
 from flea_fairseq.evaluation.splits import read_split
 from flea_fairseq.inference.frame_units import load_units
-from flea_fairseq.inference.recognizer import FRAME_SECONDS, EmotionRecognizer
-from flea_fairseq.inference.segments import Segment, find_segments
+from flea_fairseq.inference.recognizer import EmotionRecognizer
 from flea_fairseq.models.flea_classifier import FleaClassifier, context_frames
 
 HOP = 5  # frames between two windows of the sliding classifier
-MOST_FRAMES = 20_000  # of which an oracle is fitted
+MOST_FRAMES = 20_000  # on which a probe is fitted
+AVERAGE = "mean"  # the name of its pooling
 
 
 @dataclass(frozen=True)
 class Heard:
-    """posteriors: (T, C) of each frame's emotions; attention: (T,) or None; segments: of one emotion each."""
+    """posteriors: (T, C) of each frame's emotions; attention: (T,), None where the pooling learns none."""
 
     posteriors: np.ndarray
-    attention: np.ndarray | None
-    segments: Sequence[Segment]
+    attention: np.ndarray | None = None
 
 
 Listener = Callable[[np.ndarray], Heard]  # (samples,) -> of every frame
 
 
 def classifier(model: Path, context: float | None = None) -> Listener:
-    """What `flea predict` says; context: seconds of it in place of those that the model was trained with."""
+    """What `flea predict` says; context: seconds of it in place of those that the model was trained with.
+
+    The weights of average pooling say nothing, and those of a head that judges frames are of the emotion that wins,
+    be it the neutral one: neither is attention to emotional frames.
+    """
     recognizer = EmotionRecognizer.from_pretrained(model, window=1e6)
     if context is not None:
         recognizer.model.context = context_frames(context)
+    attends = not (recognizer.model.pooling_name == AVERAGE or recognizer.model.pooling.judges_frames)
 
     def listen(samples: np.ndarray) -> Heard:
         said = recognizer(samples, SAMPLE_RATE)
-        return Heard(said.posteriors, said.attention, said.segments)
+        return Heard(said.posteriors, said.attention if attends else None)
 
     return listen
 
@@ -64,7 +68,7 @@ def sliding(model: Path, seconds: float) -> Listener:
         for (start, stop), one in zip(spans, said):
             total[start:stop] += one
             count[start:stop] += 1
-        return decoded(total / count, recognizer.classes)
+        return Heard(total / count)
 
     return listen
 
@@ -77,13 +81,15 @@ def clusters(kmeans: Path, model: Path, fold: Path, classes: Sequence[str]) -> L
     known, shares = load_units(kmeans, model), emotion_shares(rows, labels, classes, number)
 
     def listen(samples: np.ndarray) -> Heard:
-        return decoded(shares.T[known.label(samples)], tuple(classes))
+        return Heard(shares.T[known.label(samples)])
 
     return listen
 
 
-def oracle(model: FleaClassifier, recordings: Sequence[tuple[np.ndarray, Sequence[str]]], seed: int) -> Listener:
-    """A frame classifier on the same encoder, trained on the true emotion of every frame of other recordings."""
+def probe(path: Path, recordings: Sequence[tuple[np.ndarray, Sequence[str]]], seed: int) -> Listener:
+    """The oracle: a linear classifier of a model's frames, fitted on the true emotion of every frame of other
+    recordings. The encoder has been trained on the utterances in them, so it may fit them too well."""
+    model = EmotionRecognizer.from_pretrained(path).model
     frames, truth = [], []
     for samples, names in recordings:
         frames.append(_encoded(model, samples))
@@ -94,7 +100,7 @@ def oracle(model: FleaClassifier, recordings: Sequence[tuple[np.ndarray, Sequenc
     order = [list(fitted.classes_).index(name) for name in model.classes]
 
     def listen(samples: np.ndarray) -> Heard:
-        return decoded(fitted.predict_proba(_encoded(model, samples))[:, order], model.classes)
+        return Heard(fitted.predict_proba(_encoded(model, samples))[:, order])
 
     return listen
 
@@ -103,13 +109,6 @@ def fitted_regression(x: np.ndarray, y: np.ndarray) -> Pipeline:
     """Logistic regression on standardised values, every class as heavy as any other."""
     regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
     return make_pipeline(StandardScaler(), regression).fit(x, y)
-
-
-def decoded(posteriors: np.ndarray, classes: tuple[str, ...]) -> Heard:
-    """With the segments that `flea predict` would make of these posteriors."""
-    frames = len(posteriors)
-    segments = find_segments(posteriors, np.ones(frames), np.ones(frames, dtype=bool), classes, FRAME_SECONDS)
-    return Heard(posteriors, None, segments)
 
 
 @torch.inference_mode()

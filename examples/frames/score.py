@@ -1,22 +1,23 @@
 """How well does each system of a run know *when* an emotion is heard? Every frame against known spans.
 
-    python examples/frames/score.py work/frames/emodb work/frames/emodb/joins --split valid --output valid.json
-    python examples/frames/score.py work/frames/emodb work/frames/emodb/joins --split test --output test.json
+    python examples/frames/score.py work/frames/emodb work/joins --split valid --output valid.json
 
 RUN is the folder of a `flea run`; JOINS has a folder `<fold>/<split>` (joins.py) for each fold, of `train` as well,
-from which the oracle and the classifier on the joint alone learn; nothing else ever sees a joint in training.
+from which the probes and the classifier on the joint alone learn; nothing else ever sees a joint in training.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from joins import HEADER, NEUTRAL
-from listeners import Heard, Listener, classifier, clusters, fitted_regression, oracle, sliding
+from decoding import Decoding, decodings
+from joins import HEADER
+from listeners import AVERAGE, Heard, Listener, classifier, clusters, fitted_regression, probe, sliding
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -24,26 +25,25 @@ from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, fra
 from flea_fairseq.data.files import read_json, write_text
 from flea_fairseq.data.manifest import read_dictionary, read_lines
 from flea_fairseq.data.prepare import run
-from flea_fairseq.data.spans import Span, read_rttm
-from flea_fairseq.errors import CorpusError
-from flea_fairseq.evaluation.diarisation import diarisation_errors
+from flea_fairseq.data.spans import read_rttm
+from flea_fairseq.errors import CorpusError, ExperimentError
 from flea_fairseq.evaluation.metrics import confusion_matrix
-from flea_fairseq.evaluation.score_frames import frame_truth, log_rms, true_segments
-from flea_fairseq.inference.recognizer import FRAME_SECONDS
-from flea_fairseq.models.checkpoints import load_classifier
+from flea_fairseq.evaluation.score_frames import NEUTRAL, frame_truth, log_rms
 
 NEAR = 0.1  # seconds from a joint, where a frame hears both sides: left out, and counted
 SMOOTH = 25  # frames (half a second) over which every system's logarithms are averaged, to be compared alike
-AROUND = 0.025  # seconds on either side of a joint, that is the cross-fade, all that its classifier hears of the sound
+AROUND = 0.025  # seconds on either side of a joint: the cross-fade, all that its classifier hears
 SLIDING = (0.5, 1.0, 2.0)  # seconds of a window
 LATE = 1.0  # seconds of context that a model which was trained with all of it is given
+PROBED = (AVERAGE, "local_mean")  # the poolings whose encoders an oracle is fitted on
 
 
 @dataclass(frozen=True)
 class Recording:
-    """truth: the emotion of each frame; joint: seconds."""
+    """parts: the two utterances; truth: the emotion of each frame; joint: seconds."""
 
     id: str
+    parts: tuple[str, str]
     speaker: str
     kind: str
     samples: np.ndarray
@@ -62,22 +62,22 @@ class Row:
     """What a system is worth on one recording; None where a measure has no meaning.
 
     auc: of 1 - P(neutral), attention_auc: of the attention, both for emotional against neutral frames; confusion:
-    (C, C) frames; edge: milliseconds from the joint to the nearest change of the segments; eder: diarisation errors.
+    (C, C) frames; decodings: of its segments, at several prices; side: whether it told which part is emotional.
     """
 
     system: str
     fold: str
     seed: int
     recording: str
+    parts: tuple[str, str]
     speaker: str
-    kind: str
-    auc: float | None
-    attention_auc: float | None
-    confusion: list[list[int]] | None
-    edge: float | None
-    eder: float | None
     frames: int
     left_out: int
+    auc: float | None = None
+    attention_auc: float | None = None
+    confusion: list[list[int]] | None = None
+    decodings: list[Decoding] | None = None
+    side: bool | None = None
 
 
 def read_recordings(folder: Path) -> list[Recording]:
@@ -86,10 +86,10 @@ def read_recordings(folder: Path) -> list[Recording]:
     if lines[0].split("\t") != list(HEADER):
         raise CorpusError(f"{folder / 'joins.tsv'}:1: {lines[0]!r}, expected the header of joins.py")
     spans, recordings = read_rttm(folder / "spans.rttm"), []
-    for name, speaker, _, _, joint, kind in (line.split("\t") for line in lines[1:]):
+    for name, speaker, first, second, joint, kind in (line.split("\t") for line in lines[1:]):
         samples = read_audio(folder / f"{name}.wav")
         truth = frame_truth(spans[name], frame_count(len(samples)))
-        recordings.append(Recording(name, speaker, kind, samples, truth, float(joint)))
+        recordings.append(Recording(name, (first, second), speaker, kind, samples, truth, float(joint)))
     return recordings
 
 
@@ -106,10 +106,10 @@ def smoothed(posteriors: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def auc(recording: Recording, values: np.ndarray | None) -> float | None:
+def auc(recording: Recording, values: np.ndarray) -> float | None:
     """The area under the ROC curve of values (T,) for emotional frames; None where not both kinds are in it."""
     emotional = np.array(recording.truth)[recording.kept] != NEUTRAL
-    if recording.kind != NEUTRAL or values is None or emotional.all() or not emotional.any():
+    if recording.kind != NEUTRAL or emotional.all() or not emotional.any():
         return None
     return float(roc_auc_score(emotional, values[recording.kept]))
 
@@ -117,9 +117,8 @@ def auc(recording: Recording, values: np.ndarray | None) -> float | None:
 def row(system: str, fold: str, seed: int, recording: Recording, **measures: Any) -> Row:
     """A row, None for what was not measured."""
     kept = recording.kept
-    values = dict.fromkeys(("auc", "attention_auc", "confusion", "edge", "eder")) | measures
-    facts = recording.id, recording.speaker, recording.kind
-    return Row(system, fold, seed, *facts, **values, frames=int(kept.sum()), left_out=int((~kept).sum()))
+    facts = recording.id, recording.parts, recording.speaker, int(kept.sum()), int((~kept).sum())
+    return Row(system, fold, seed, *facts, **measures)
 
 
 def score(system: str, fold: str, seed: int, recording: Recording, heard: Heard, classes: Sequence[str]) -> Row:
@@ -127,16 +126,12 @@ def score(system: str, fold: str, seed: int, recording: Recording, heard: Heard,
     kept, posteriors = recording.kept, smoothed(heard.posteriors)
     truth = [name for name, far in zip(recording.truth, kept) if far]
     likeliest = [classes[i] for i in posteriors[kept].argmax(1)]
-    changes = [segment.start for segment in heard.segments[1:]]
-    known, duration = true_segments(recording.truth, FRAME_SECONDS), len(recording.truth) * FRAME_SECONDS
-    said = [Span(*segment[:3]) for segment in heard.segments]
     return row(
         system, fold, seed, recording,
         auc=auc(recording, 1 - posteriors[:, list(classes).index(NEUTRAL)]),
-        attention_auc=auc(recording, heard.attention),
+        attention_auc=None if heard.attention is None else auc(recording, averaged(heard.attention)),
         confusion=confusion_matrix(truth, likeliest, list(classes)).tolist(),
-        edge=1000 * min(abs(change - recording.joint) for change in changes) if changes else None,
-        eder=diarisation_errors(known, said, duration, NEUTRAL).rate,
+        decodings=decodings(heard.posteriors, recording.samples, recording.truth, recording.joint, classes),
     )  # fmt: skip
 
 
@@ -145,13 +140,20 @@ def energy(recording: Recording, fold: str) -> Row:
     return row("energy", fold, 0, recording, auc=auc(recording, averaged(log_rms(recording.samples))))
 
 
+def uniform(recording: Recording, fold: str) -> Row:
+    """The AUC of weights that are all alike, as average pooling has them."""
+    return row("uniform", fold, 0, recording, attention_auc=auc(recording, np.ones(len(recording.truth))))
+
+
 def joint_alone(train: Sequence[Recording], test: Sequence[Recording], fold: str) -> list[Row]:
-    """Which side is emotional, by the cross-fade's spectrum and the seconds on both sides: right (1) or wrong (0)."""
+    """Which side is emotional, by the cross-fade's spectrum and the seconds on both sides."""
     known, asked = [[one for one in part if one.kind == NEUTRAL] for part in (train, test)]
     x, y = np.stack([_about_joint(one) for one in known]), np.array([one.truth[0] == NEUTRAL for one in known])
     said = fitted_regression(x, y).predict(np.stack([_about_joint(one) for one in asked]))
-    right = [float(guess == (one.truth[0] == NEUTRAL)) for one, guess in zip(asked, said)]
-    return [row("joint alone", fold, 0, one, auc=value) for one, value in zip(asked, right)]
+    return [
+        row("joint alone", fold, 0, one, side=bool(guess == (one.truth[0] == NEUTRAL)))
+        for one, guess in zip(asked, said)
+    ]
 
 
 def _about_joint(recording: Recording) -> np.ndarray:
@@ -163,48 +165,57 @@ def _about_joint(recording: Recording) -> np.ndarray:
 
 
 def listeners(
-    root: Path, fold: str, seed: int, systems: Sequence[str], train: Sequence[Recording], classes: Sequence[str]
-) -> dict[str, Listener]:
-    """Every system of a run; on the encoder of average pooling a sliding classifier; clusters; oracles."""
+    root: Path, fold: str, seed: int, systems: Sequence[dict[str, Any]], train: Sequence[Recording],
+    classes: Sequence[str],
+) -> dict[str, Callable[[], Listener]]:  # fmt: skip
+    """What makes each: the systems of a run, rows of its run.json; sliding windows and clusters of the one that has
+    average pooling; probes of it and of the one named `local_mean`."""
     models = root / f"models/{fold}/seed{seed}"
-    found = {name: classifier(models / name / "model.pt") for name in systems}
-    average = next((name for name in systems if name.endswith("_mean")), None)
-    if average is not None:
-        layer, k = (part[1:] for part in average.split("_")[1:3])
-        for seconds in SLIDING:
-            found[f"sliding {seconds:g} s"] = sliding(models / average / "model.pt", seconds)
-        kmeans = root / f"units/{fold}/seed{seed}/tapt/l{layer}/km{k}.npz"
-        found["clusters"] = clusters(kmeans, models / "tapt/model.pt", root / f"folds/{fold}", classes)
-        found[f"{average}, {LATE:g} s of context when heard"] = classifier(models / average / "model.pt", LATE)
-    known, loaded = [(one.samples, one.truth) for one in train], {}
-    for name in systems:
-        model = load_classifier(models / name / "model.pt")
-        loaded.setdefault(model.context, (name, model))  # the first of each context
-    for name, model in loaded.values():
-        found[f"oracle on {name}"] = oracle(model, known, seed)
+    paths = {row["key"]: models / row["key"] / "model.pt" for row in systems}
+    found: dict[str, Callable[[], Listener]] = {name: partial(classifier, path) for name, path in paths.items()}
+    known = [(one.samples, one.truth) for one in train]
+    for row in systems:
+        if row.get("pooling") == AVERAGE:
+            name, layer, k = row["key"], row["layer"], row["clusters"]
+            for seconds in SLIDING:
+                found[f"{name}, sliding {seconds:g} s"] = partial(sliding, paths[name], seconds)
+            kmeans = root / f"units/{fold}/seed{seed}/tapt/l{layer}/km{k}.npz"
+            fold_folder = root / f"folds/{fold}"
+            found[f"clusters, layer {layer}, K {k}"] = partial(
+                clusters, kmeans, models / "tapt/model.pt", fold_folder, classes
+            )
+            found[f"{name}, {LATE:g} s in sight when heard"] = partial(classifier, paths[name], LATE)
+        if row.get("pooling") in PROBED:
+            found[f"probe of {row['key']}"] = partial(probe, paths[row["key"]], known, seed)
     return found
 
 
-def score_run(root: Path, joins: Path, split: str, only: Sequence[str]) -> list[Row]:
-    """All systems, folds and seeds of a run on the recordings of a split."""
-    facts = read_json(root / "run.json", ("experiment", "systems"), "give the folder of a `flea run`")
-    experiment, rows = facts["experiment"], []
-    systems = [row["key"] for row in facts["systems"] if row["key"] in facts["models"]]
-    systems = [name for name in systems if not only or name in only]
-    for fold in experiment["folds"]:
+def score_run(root: Path, joins: Path, split: str, only: Sequence[str] = ()) -> list[Row]:
+    """All systems, folds and seeds of a run on the recordings of a split; only: some of them. Raises ExperimentError
+    for a name that is none."""
+    facts = read_json(root / "run.json", ("seeds", "systems", "models", "folds"), "give the folder of a `flea run`")
+    systems = [row for row in facts["systems"] if row["key"] in facts["models"]]
+    rows = []
+    for fold in facts["folds"]:
         classes = read_dictionary(root / f"folds/{fold}/dict.emo.txt")
         recordings, train = read_recordings(joins / fold / split), read_recordings(joins / fold / "train")
-        rows += [energy(one, fold) for one in recordings] + joint_alone(train, recordings, fold)
-        for seed in experiment["seeds"]:
-            for name, listen in listeners(root, fold, seed, systems, train, classes).items():
+        for seed in facts["seeds"]:
+            found = listeners(root, fold, seed, systems, train, classes)
+            if lost := [name for name in only if name not in found]:
+                raise ExperimentError(f"--only {lost[0]}: not a system of {root}; there are {', '.join(found)}")
+            for name in only or found:
+                listen = found[name]()
                 for one in tqdm(recordings, desc=f"{fold} {seed} {name}", leave=False, disable=None):
                     rows.append(score(name, fold, seed, one, listen(one.samples), classes))
+        rows += [of(one, fold) for of in (energy, uniform) for one in recordings]
+        rows += joint_alone(train, recordings, fold)
     return rows
 
 
-def write_rows(output: Path, rows: Sequence[Row]) -> None:
-    """A row a line, as a JSON list."""
-    write_text(output, "[\n" + ",\n".join(json.dumps(asdict(row)) for row in rows) + "\n]\n")
+def write_rows(output: Path, rows: Sequence[Row], made_of: str = "") -> None:
+    """A row a line, in JSON; made_of: says what they were made of."""
+    lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
+    write_text(output, f'{{"made_of": {json.dumps(made_of)}, "rows": [\n{lines}\n]}}\n')
 
 
 @click.command(epilog="Example: python examples/frames/score.py work/run work/joins --split valid --output valid.json")

@@ -1,86 +1,110 @@
-"""The table of one or several score files: a line a system, with intervals over recordings.
+"""The tables of a score file: a line a system, with intervals, and what it is worth against another one.
 
-python examples/frames/show.py work/frames/emodb/test.json --results work/frames/emodb/results.json
+    python examples/frames/show.py work/frames/emodb/test.json --valid work/frames/emodb/valid.json \
+        --against "flea_l3_k50_mean, sliding 1 s" --results work/frames/emodb/results.json
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
+from measures import Draws, Rows, by_system, chosen_prices, interval, measured, median_error
 
-from flea_fairseq.data.files import read_text
+from flea_fairseq.data.files import read_json, read_text
 from flea_fairseq.data.prepare import run
-from flea_fairseq.errors import CorpusError
+from flea_fairseq.errors import CorpusError, ExperimentError
 
-DRAWS = 2000
-COLUMNS = ("system", "frame AUC, 1 - P(neutral)", "frame AUC, attention", "frame UA %", "EDER %",
-           "boundary error ms (found %)", "utterance UA %", "utterance WA %")  # fmt: skip
-
-Rows = list[dict[str, Any]]
-
-
-def table(rows: Rows, results: dict[str, str]) -> str:
-    """Markdown; the means over seeds, and 95 % intervals from drawing recordings again, the same ones everywhere."""
-    names = list(dict.fromkeys(row["system"] for row in rows))
-    recordings = sorted({(row["fold"], row["recording"]) for row in rows})
-    drawn = np.random.default_rng(1).integers(len(recordings), size=(DRAWS, len(recordings)))
-    lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
-    for name in names:
-        by: dict[tuple[str, str], Rows] = defaultdict(list)
-        for row in rows:
-            if row["system"] == name:
-                by[row["fold"], row["recording"]].append(row)
-        cells = [by.get(key, []) for key in recordings]
-        found = [row["edge"] for cell in cells for row in cell if row["edge"] is not None]
-        total = sum(len(cell) for cell in cells if cell and cell[0]["eder"] is not None)
-        edges = f"{np.median(found):.0f} ({100 * len(found) / total:.0f})" if found else ""
-        lines.append(
-            f"| {name} | {mean_of(cells, 'auc', drawn)} | {mean_of(cells, 'attention_auc', drawn)} "
-            f"| {frame_ua(cells, drawn)} | {mean_of(cells, 'eder', drawn, 100)} "
-            f"| {edges} | {results.get(name, ' | ')} |"
-        )
-    return "\n".join(lines)
+COLUMNS = ("system", "frame AUC", "attention AUC", "frame UA %", "EDER %", "boundary F1 % (precision, recall)",
+           "median error ms", "nats", "utterance UA %", "utterance WA %")  # fmt: skip
+AGAINST = ("system", "frame AUC, difference", "frame UA, difference", "each speaker's frame AUC",
+           "each speaker's frame UA %")  # fmt: skip
 
 
-def mean_of(cells: Sequence[Rows], key: str, drawn: np.ndarray, scale: float = 1) -> str:
-    """A measure's mean over recordings that have it, of their means over seeds."""
-    values = np.array([_mean([row[key] for row in cell]) for cell in cells])
-    if np.isnan(values).all():
-        return ""
-    low, high = np.nanpercentile(np.nanmean(values[drawn], 1), (2.5, 97.5))
-    digits = 1 if scale == 100 else 2
-    return f"{scale * np.nanmean(values):.{digits}f} ({scale * low:.{digits}f}-{scale * high:.{digits}f})"
+def read_rows(path: Path) -> Rows:
+    """What score.py wrote."""
+    rows = read_json(path, ("rows",), "write it again with score.py")["rows"]
+    if not rows:
+        raise CorpusError(f"{path}: no rows; run score.py again")
+    return rows
 
 
-def frame_ua(cells: Sequence[Rows], drawn: np.ndarray) -> str:
-    """UA of all frames, from the confusions that recordings have in the mean of all seeds."""
-    if any(row["confusion"] is None for cell in cells for row in cell) or not any(cells):
-        return ""
-    size = len(next(row["confusion"] for cell in cells for row in cell))
-    sums = np.stack(
-        [np.mean([row["confusion"] for row in cell], 0) if cell else np.zeros((size, size)) for cell in cells]
+def tables(rows: Rows, valid: Rows, against: str | None, results: dict[str, str]) -> str:
+    """Markdown. The price of a change is that of validation rows; results: `UA | WA` of utterances, by system."""
+    prices, draws, systems = chosen_prices(valid), Draws(rows), by_system(rows)
+    known = {name: measured(draws.sums(own, prices.get(name))) for name, own in systems.items()}
+    named = {name: values for name, values in known.items() if "side" not in values}
+    shown = [
+        _head(COLUMNS), *(_line(name, known[name], systems[name], prices.get(name), results) for name in named), "",
+        _footnote(rows, known),
+    ]  # fmt: skip
+    if against is not None:
+        if against not in systems:
+            raise ExperimentError(f"--against {against}: not a system; there are {', '.join(systems)}")
+        judged = [name for name, values in named.items() if {"auc", "ua"} <= values.keys()]
+        shown += ["", f"Against {against}:", "", _head(AGAINST)]
+        shown += [_difference(name, known[name], known[against], systems[name]) for name in judged]
+    return "\n".join(shown) + "\n"
+
+
+def _head(columns: tuple[str, ...]) -> str:
+    return f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
+
+
+def _line(name: str, known: dict[str, np.ndarray], rows: Rows, price: float | None, results: dict[str, str]) -> str:
+    cells = [name, *(_cell(known, measure) for measure in ("auc", "attention")),
+             *(_cell(known, measure, 100) for measure in ("ua", "eder", "f1"))]  # fmt: skip
+    if price is None:
+        return f"| {' | '.join(cells)} |  |  | {results.get(name, ' | ')} |"
+    shares = [f"{100 * known[measure][0]:.0f}" if measure in known else "-" for measure in ("precision", "recall")]
+    error = median_error(rows, price)
+    cells[-1] = f"{cells[-1] or '(0)'} ({', '.join(shares)})"
+    return (
+        f"| {' | '.join(cells)} | {'none' if error is None else f'{error:.0f}'} | {price:g} "
+        f"| {results.get(name, ' | ')} |"
     )
 
-    def ua(confusion: np.ndarray) -> np.ndarray:
-        return np.nanmean(np.diagonal(confusion, axis1=-2, axis2=-1) / confusion.sum(-1), -1)
 
-    low, high = np.percentile(ua(np.stack([sums[row].sum(0) for row in drawn])), (2.5, 97.5))
-    return f"{100 * ua(sums.sum(0)):.1f} ({100 * low:.1f}-{100 * high:.1f})"
+def _cell(known: dict[str, np.ndarray], measure: str, scale: int = 1) -> str:
+    return _with_interval(known[measure], scale) if measure in known else ""
 
 
-def _mean(values: list[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else np.nan
+def _with_interval(values: np.ndarray, scale: int = 1, sign: str = "") -> str:
+    value, low, high = (scale * number for number in interval(values))
+    digits = 1 if scale == 100 else 2
+    return f"{value:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
+
+
+def _difference(name: str, known: dict[str, np.ndarray], other: dict[str, np.ndarray], rows: Rows) -> str:
+    speakers = [[row for row in rows if row["speaker"] == one] for one in sorted({row["speaker"] for row in rows})]
+    alone = [measured(Draws(own).sums(own, _any_price(own))) for own in speakers]
+    cells = [
+        name, _with_interval(known["auc"] - other["auc"], sign="+"),
+        _with_interval(known["ua"] - other["ua"], 100, "+"),
+        ", ".join(f"{one['auc'][0]:.2f}" if "auc" in one else "-" for one in alone),
+        ", ".join(f"{100 * one['ua'][0]:.0f}" for one in alone),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _any_price(rows: Rows) -> float | None:
+    return rows[0]["decodings"][0]["price"] if rows[0]["decodings"] else None
+
+
+def _footnote(rows: Rows, known: dict[str, dict[str, np.ndarray]]) -> str:
+    first = rows[0]["system"]
+    own = [row for row in rows if row["system"] == first and row["seed"] == rows[0]["seed"]]
+    frames, left_out = (sum(row[key] for row in own) for key in ("frames", "left_out"))
+    speakers = sorted({row["speaker"] for row in own})
+    said = f"{len(own)} joins of {', '.join(speakers)}: {frames} frames; {left_out} within 0.1 s of a joint left out."
+    sides = [_with_interval(values["side"], 100) for values in known.values() if "side" in values]
+    return said + "".join(f" The joint alone tells which side is emotional in {side} % of them." for side in sides)
 
 
 def utterance_scores(path: Path) -> dict[str, str]:
     """`UA | WA` of each system, with intervals, from a results.json."""
     means = [row for row in json.loads(read_text(path)) if row.get("fold") == "mean"]
-    cell = "{:.1f} ({:.1f}-{:.1f})"
+    cell = "{:.1f} ({:.1f} to {:.1f})"
     return {
         row["system"]: " | ".join(
             cell.format(*(100 * value for value in (row[name], *row[f"{name}_ci"]))) for name in ("ua", "wa")
@@ -89,18 +113,16 @@ def utterance_scores(path: Path) -> dict[str, str]:
     }
 
 
-@click.command(epilog="Example: python examples/frames/show.py work/test.json --results work/run/results.json")
-@click.argument("scores", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(epilog="Example: python examples/frames/show.py w/test.json --valid w/valid.json")
+@click.argument("scores", type=click.Path(path_type=Path))
+@click.option("--valid", type=click.Path(path_type=Path), help="Scores that the price of a change is chosen on.")
+@click.option("--against", help="The system with which the others are compared.")
 @click.option("--results", type=click.Path(path_type=Path), help="results.json of the run: scores of utterances.")
-def main(scores: tuple[Path, ...], results: Path | None) -> None:
-    """Print a Markdown table of what score.py wrote to SCORES."""
-    rows = [row for path in scores for row in json.loads(read_text(path))]
-    if not rows:
-        raise CorpusError(f"{', '.join(map(str, scores))}: no rows; run score.py again")
-    print(table(rows, utterance_scores(results) if results else {}))
-    first = next(iter(rows))["system"]
-    frames, left_out = (sum(row[key] for row in rows if row["system"] == first) for key in ("frames", "left_out"))
-    print(f"\n{frames} frames scored, {left_out} within 0.1 s of a joint left out.")
+def main(scores: Path, valid: Path | None, against: str | None, results: Path | None) -> None:
+    """Print Markdown tables of what score.py wrote to SCORES."""
+    rows = read_rows(scores)
+    said = utterance_scores(results) if results else {}
+    print(tables(rows, read_rows(valid) if valid else rows, against, said), end="")
 
 
 if __name__ == "__main__":

@@ -33,14 +33,14 @@ def draw(models: Path, systems: Sequence[str], folder: Path, output: Path) -> No
     listeners = [classifier(models / name / "model.pt") for name in systems]
     figure = Figure(figsize=(11, 1.25 * (1 + len(systems)) * RECORDINGS * 0.62), dpi=100)
     rows = figure.subplots(RECORDINGS * (1 + len(systems)), 1, gridspec_kw={
-        "height_ratios": [0.35, *[1.0] * len(systems)] * RECORDINGS, "hspace": 0.35})  # fmt: skip
+        "height_ratios": [0.35, *[1.0] * len(systems)] * RECORDINGS, "hspace": 0.5})  # fmt: skip
     for i, recording in enumerate(chosen):
         truth, *others = rows[i * (1 + len(systems)) : (i + 1) * (1 + len(systems))]
         draw_truth(truth, recording, classes)
         for axes, name, listen in zip(others, systems, listeners):
             draw_heard(axes, name, listen(recording.samples), recording)
-    for axes in rows:
-        axes.tick_params(labelbottom=axes is rows[-1], labelsize=7)
+    for number, axes in enumerate(rows, 1):
+        axes.tick_params(labelbottom=number % (1 + len(systems)) == 0, labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     rows[-1].set_xlabel("seconds", fontsize=8)
     handles = [Patch(color=COLOURS[i], label=name) for i, name in enumerate(classes)]

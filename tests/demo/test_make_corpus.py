@@ -54,6 +54,17 @@ def spans(folder: Path) -> dict[str, tuple[float, float, str]]:
     return {row[1]: (float(row[3]), float(row[3]) + float(row[4]), row[7]) for row in rows}
 
 
+def test_every_voice_speaks_in_four_accents(tmp_path):
+    assert make(tmp_path / "corpus", "--sentences", 1, "--accents").returncode == 0
+    rows = [line.split("\t") for line in (tmp_path / "corpus/voices.tsv").read_text().splitlines()]
+    spoken: dict[str, set[str]] = {}
+    for name, voice in rows:
+        accent, timbre = voice.split("+")
+        spoken.setdefault(name[3:5] + name[-4] + timbre, set()).add(accent)
+    assert {row[0] for row in rows} == set(labels(tmp_path / "corpus"))
+    assert len(spoken) == 10 and set(map(len, spoken.values())) == {4}
+
+
 def test_a_fresh_process_gives_the_same_bytes_and_another_seed_others(corpus, tmp_path):
     assert make(tmp_path / "again", "--sentences", 2).returncode == 0
     assert contents(tmp_path / "again") == contents(corpus)

@@ -93,6 +93,25 @@ def test_who_is_emotional_in_part_only_is_left_out(split, tmp_path):
     assert "anna_angry0" not in used and "anna_angry1" in used and len(made) == 18
 
 
+def test_only_what_has_one_voice_is_joined(split, tmp_path):
+    """Anna's first of each emotion are of one voice, the rest of another; ben's sad ones are alone in theirs."""
+    ids = [line.split("\t")[0].removesuffix(".wav") for line in split.read_text().splitlines()[1:]]
+    voices = {name: "first" if name.endswith("0") else "rest" for name in ids}
+    voices |= {name: "sad" for name in ids if name.startswith("ben_sad")}
+    listed = tmp_path / "voices.tsv"
+    listed.write_text("".join(f"{name}\t{voice}\n" for name, voice in voices.items()))
+    made = joins.make_joins(tmp_path / "corpus.tsv", split, tmp_path / "out", voices=listed)
+    assert all(voices[join.first.id] == voices[join.second.id] for join in made)
+    assert {i for join in made for i in (join.first.id, join.second.id)} == set(ids) - {"ben_sad0", "ben_sad1"}
+    assert len(made) == 2 * 5 + 3  # ben's angry ones meet only neutral ones
+    listed.write_text("\n".join(f"{name}\tx" for name in ids[1:]))
+    with pytest.raises(CorpusError, match=f"voices.tsv: no line for 1 utterances, such as {ids[0]}; add one for each"):
+        joins.make_joins(tmp_path / "corpus.tsv", split, tmp_path / "two", voices=listed)
+    listed.write_text("anna angry\n")
+    with pytest.raises(CorpusError, match="voices.tsv:1: 'anna angry', expected an utterance, a tab and its voice"):
+        joins.make_joins(tmp_path / "corpus.tsv", split, tmp_path / "two", voices=listed)
+
+
 def test_what_cannot_be_joined_leaves_nothing(split, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(FleaError, match="there: is there already"):

@@ -1,0 +1,127 @@
+"""What rows of score.py come to, with intervals: every measure is a ratio of sums over recordings and seeds.
+
+Recordings share utterances, so utterances are drawn again and not recordings: of a draw a recording counts as often as
+the first of its utterances was drawn times as often as the second (the pigeonhole bootstrap: Owen, 2007, Annals of
+Applied Statistics 1(2), 386-411). Seeds are drawn again as well. All systems have the same draws, so differences are
+paired. With two speakers tested, an interval speaks of other utterances of these speakers, not of other speakers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+DRAWS = 2000
+Rows = list[dict[str, Any]]
+PARTS = ("auc", "auc_of", "attention", "attention_of", "side", "side_of", "eder", "changes", "found", "decoded")
+
+
+class Draws:
+    """How often each recording and seed counts: in the first draw once, then as they are drawn."""
+
+    def __init__(self, rows: Rows, seed: int = 1) -> None:
+        rng = np.random.default_rng(seed)
+        self.recordings = {key: i for i, key in enumerate(sorted({(row["fold"], row["recording"]) for row in rows}))}
+        self.seeds = {key: i for i, key in enumerate(sorted({row["seed"] for row in rows if row["seed"]}))}
+        parts = dict(sorted(((row["fold"], row["recording"]), row["parts"]) for row in rows))
+        utterances = {name: i for i, name in enumerate(sorted({name for pair in parts.values() for name in pair}))}
+        drawn = _drawn(rng, len(utterances))
+        first, second = (np.array([utterances[pair[i]] for pair in parts.values()]) for i in (0, 1))
+        self.of_recordings = drawn[:, first] * drawn[:, second]  # (1 + DRAWS, R)
+        self.of_seeds = _drawn(rng, len(self.seeds))  # (1 + DRAWS, S)
+
+    def sums(self, rows: Rows, price: float | None) -> dict[str, np.ndarray]:
+        """Of one system, its segments decoded at a price: each part of a measure, (1 + DRAWS,); `confusion` as well,
+        (1 + DRAWS, C, C), where frames were named."""
+        seeded = bool(rows[0]["seed"])
+        shape = len(self.recordings), len(self.seeds) if seeded else 1
+        values, confusions = np.zeros((*shape, len(PARTS))), None
+        for row in rows:
+            place = self.recordings[row["fold"], row["recording"]], self.seeds[row["seed"]] if seeded else 0
+            values[place] = _parts(row, price)
+            if row["confusion"] is not None:
+                if confusions is None:
+                    confusions = np.zeros((*shape, *np.shape(row["confusion"])))
+                confusions[place] = row["confusion"]
+        of_seeds = self.of_seeds if seeded else np.ones((1 + DRAWS, 1))
+        found = np.einsum("dr,ds,rsp->pd", self.of_recordings, of_seeds, values, optimize=True)
+        sums = dict(zip(PARTS, found))
+        if confusions is not None:
+            sums["confusion"] = np.einsum("dr,ds,rsij->dij", self.of_recordings, of_seeds, confusions, optimize=True)
+        return sums
+
+
+def _drawn(rng: np.random.Generator, number: int) -> np.ndarray:
+    """How often each of so many is drawn: once, then in DRAWS draws with replacement."""
+    return np.concatenate([np.ones((1, number)), rng.multinomial(number, np.ones(number) / max(number, 1), DRAWS)])
+
+
+def _parts(row: dict[str, Any], price: float | None) -> list[float]:
+    known = [part for name in ("auc", "attention_auc", "side") for part in _known(row[name])]
+    if row["decodings"] is None:
+        return [*known, 0, 0, 0, 0]
+    one = next(one for one in row["decodings"] if one["price"] == price)
+    return [*known, one["eder"], one["changes"], one["found"], 1]
+
+
+def _known(value: float | None) -> tuple[float, float]:
+    return (0.0, 0.0) if value is None else (float(value), 1.0)
+
+
+def measured(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each measure in each draw, (1 + DRAWS,): the first is the estimate, the rest its distribution; those that the
+    system does not have are left out.
+
+    auc, attention, side: means; ua: of frames, 0..1; eder: a mean; precision, recall, f1: of changes near the joint.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = {name: sums[name] / sums[f"{name}_of"] for name in ("auc", "attention", "side")}
+        found["eder"] = sums["eder"] / sums["decoded"]
+        found["precision"], found["recall"] = sums["found"] / sums["changes"], sums["found"] / sums["decoded"]
+        found["f1"] = 2 * sums["found"] / (sums["changes"] + sums["decoded"])
+        if "confusion" in sums:
+            recalls = np.diagonal(sums["confusion"], axis1=1, axis2=2) / sums["confusion"].sum(2)
+            found["ua"] = np.nansum(recalls, 1) / np.isfinite(recalls).sum(1)  # of the classes that were drawn
+    return {name: values for name, values in found.items() if np.isfinite(values[0])}
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """The estimate, and the 95 % percentile interval."""
+    low, high = np.nanpercentile(values[1:], (2.5, 97.5))
+    return float(values[0]), float(low), float(high)
+
+
+def chosen_prices(rows: Rows) -> dict[str, float]:
+    """The price with the lowest mean error of each system; the highest where several are equal."""
+    found = {}
+    for name, own in by_system(rows).items():
+        if own[0]["decodings"] is not None:
+            prices = [one["price"] for one in own[0]["decodings"]]
+            errors = np.mean([[one["eder"] for one in row["decodings"]] for row in own], 0)
+            found[name] = prices[len(prices) - 1 - int(errors[::-1].argmin())]
+    return found
+
+
+def by_system(rows: Rows) -> dict[str, Rows]:
+    """Rows of each system, systems in their order."""
+    found: dict[str, Rows] = {}
+    for row in rows:
+        found.setdefault(row["system"], []).append(row)
+    return found
+
+
+def worth(rows: Rows) -> dict[str, float]:
+    """By what variants are chosen on validation speakers: the mean of frame AUC and frame UA."""
+    draws, prices, found = Draws(rows), chosen_prices(rows), {}
+    for name, own in by_system(rows).items():
+        known = measured(draws.sums(own, prices.get(name)))
+        if "auc" in known and "ua" in known:
+            found[name] = float(known["auc"][0] + known["ua"][0]) / 2
+    return found
+
+
+def median_error(rows: Rows, price: float) -> float | None:
+    """Milliseconds from the joint to the nearest change, the median where there is one."""
+    errors = [one["error"] for row in rows for one in row["decodings"] if one["price"] == price]
+    known: Sequence[float] = [error for error in errors if error is not None]
+    return float(np.median(known)) if known else None

@@ -429,6 +429,9 @@ def recognizer_options(command: Body) -> Body:
         click.option(
             "--silence", type=click.FloatRange(min=0), default=40.0, help="A pause is so many dB below the loud."
         ),
+        click.option(
+            "--context", type=float, help="Seconds that a frame may know of.  [default: as MODEL was trained]"
+        ),
         click.option("--window", type=click.FloatRange(min=0.1), default=30.0, help="Seconds heard at once, at most."),
         click.option("--layer", type=click.IntRange(min=1), help="For k-means of a joblib file: the layer."),
         click.option("--kmeans-checkpoint", type=PATH, help="The model whose frames it clusters.  [default: MODEL]"),

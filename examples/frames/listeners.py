@@ -15,7 +15,7 @@ from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, fra
 from flea_fairseq.evaluation.splits import read_split
 from flea_fairseq.inference.frame_units import load_units
 from flea_fairseq.inference.recognizer import EmotionRecognizer
-from flea_fairseq.models.flea_classifier import FleaClassifier, context_frames
+from flea_fairseq.models.flea_classifier import FleaClassifier
 
 HOP = 5  # frames between two windows of the sliding classifier
 MOST_FRAMES = 20_000  # on which a probe is fitted
@@ -39,9 +39,7 @@ def classifier(model: Path, context: float | None = None) -> Listener:
     The weights of average pooling say nothing, and those of a head that judges frames are of the emotion that wins,
     be it the neutral one: neither is attention to emotional frames.
     """
-    recognizer = EmotionRecognizer.from_pretrained(model, window=1e6)
-    if context is not None:
-        recognizer.model.context = context_frames(context)
+    recognizer = EmotionRecognizer.from_pretrained(model, window=1e6, context=context)
     attends = not (recognizer.model.pooling_name == AVERAGE or recognizer.model.pooling.judges_frames)
 
     def listen(samples: np.ndarray) -> Heard:

@@ -18,7 +18,7 @@ from flea_fairseq.inference.segments import CHANGE, Segment, find_segments
 from flea_fairseq.inference.windows import Window, plan_windows, sounding, triangle
 from flea_fairseq.models.checkpoints import load_classifier
 from flea_fairseq.models.device import on_best_device
-from flea_fairseq.models.flea_classifier import FleaClassifier
+from flea_fairseq.models.flea_classifier import FleaClassifier, context_frames
 
 FRAME_SECONDS = HOP_SAMPLES / SAMPLE_RATE
 WINDOW_SECONDS = 30.0
@@ -88,10 +88,14 @@ class EmotionRecognizer:
         window: float = WINDOW_SECONDS,
         silence: float = SILENCE_DB,
         change: float = CHANGE,
+        context: float | None = None,
     ) -> "EmotionRecognizer":
         """Load a model file that `flea train` wrote; kmeans: name each frame's cluster, of the model (and layer) that
-        `kmeans_checkpoint` is, this one if None. Raises CheckpointError."""
+        `kmeans_checkpoint` is, this one if None; context: seconds around a frame that the transformer may know of (0:
+        all), in place of those of its training. Raises CheckpointError, ExperimentError for what is no such time."""
         model = load_classifier(path)
+        if context is not None:
+            model.context = context_frames(context)
         units = load_units(Path(kmeans), Path(kmeans_checkpoint or path), layer) if kmeans else None
         return cls(model, units, window, silence, change)
 

@@ -12,7 +12,7 @@ import flea_fairseq
 from flea_fairseq import EmotionRecognizer
 from flea_fairseq.clustering.fit import fit
 from flea_fairseq.data.manifest import Manifest, write_manifest
-from flea_fairseq.errors import AudioError, CheckpointError
+from flea_fairseq.errors import AudioError, CheckpointError, ExperimentError
 from flea_fairseq.evaluation.calibrate import calibrate
 from flea_fairseq.evaluation.evaluate import classify
 from flea_fairseq.inference.segments import likeliest_course
@@ -110,6 +110,18 @@ def test_clusters_of_another_model_are_refused(model_file, save_classifier, wav,
     fit(tmp_path / "ssl.tsv", tmp_path / "units", checkpoint=other, layers=[1], clusters=[4])
     with pytest.raises(CheckpointError, match="km4.npz: fitted on frames of model .* --kmeans-checkpoint"):
         EmotionRecognizer.from_pretrained(model_file, kmeans=tmp_path / "units/l1/km4.npz")
+
+
+def test_little_context_can_be_asked_for(model_file, save_classifier, speech, tmp_path):
+    """What a model that was trained so says, by the same weights."""
+    trained = save_classifier(tmp_path / "little.pt", context=0.2)
+    whole, little = (EmotionRecognizer.from_pretrained(path)(speech, 16000) for path in (model_file, trained))
+    asked = EmotionRecognizer.from_pretrained(model_file, context=0.2)(speech, 16000)
+    assert np.array_equal(asked.posteriors, little.posteriors) and not np.allclose(asked.posteriors, whole.posteriors)
+    back = EmotionRecognizer.from_pretrained(trained, context=0)(speech, 16000)
+    assert np.array_equal(back.posteriors, whole.posteriors)
+    with pytest.raises(ExperimentError, match=r"context is -1.0, expected 0 \(all\) or 0.08 to 3600 seconds"):
+        EmotionRecognizer.from_pretrained(model_file, context=-1.0)
 
 
 def test_a_pooling_without_frame_weights_gives_its_windows(save_classifier, wav, tmp_path):

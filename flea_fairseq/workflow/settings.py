@@ -60,6 +60,8 @@ def check_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequen
     known_groups = {**BASE_CONFIG, **{OF_POOLING + name: "finetune" for name in poolings}}
     if not isinstance(settings, dict) or not all(isinstance(part, dict) for part in settings.values()):
         raise ExperimentError(f"{path}: settings must hold {', '.join(known_groups)}, each with keys and values")
+    # what makes a pooling of its own may lie idle, so that `--set poolings=[...]` chooses among them
+    known_groups |= {name: "finetune" for name in settings if _makes_pooling(name, settings[name])}
     for group, part in settings.items():
         if group not in known_groups:
             raise ExperimentError(f"{path}: settings.{group} is unknown; expected one of {', '.join(known_groups)}")
@@ -72,6 +74,10 @@ def check_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequen
         known = read_flat(base) if base.is_file() else {}
         for key, value in part.items():
             _check_key(f"{path}: settings.{group}", key, value, known, base)
+
+
+def _makes_pooling(group: Any, part: dict[str, Any]) -> bool:
+    return isinstance(group, str) and group.startswith(OF_POOLING) and "model.pooling" in part
 
 
 def _check_key(where: str, key: Any, value: Any, known: dict[str, Any], base: Path) -> None:

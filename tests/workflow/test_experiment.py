@@ -160,6 +160,17 @@ def test_a_change_that_is_not_yaml_is_said_in_one_line():
         read_experiment(EXAMPLES / "demo/experiment.yaml", ["folds=[Ses01"])
 
 
+def test_some_of_the_poolings_that_settings_make_can_be_chosen():
+    """The rest lies idle, checked all the same; a group that makes none is a slip."""
+    path, chosen = EXAMPLES / "frames/emodb.yaml", ["poolings=[local_sharp]"]
+    plan = read_experiment(path, chosen)
+    assert plan.poolings == ["local_sharp"] and "flea_local_mean" in plan.settings
+    with pytest.raises(ExperimentError, match="settings.flea_local_mean.model.contxt: .* has no such key"):
+        read_experiment(path, [*chosen, "settings.flea_local_mean.model.contxt=1"])
+    with pytest.raises(ExperimentError, match="settings.flea_local_shrap is unknown"):
+        read_experiment(path, [*chosen, "settings.flea_local_shrap.model.context=1.0"])
+
+
 PHASE_3 = ("flea", "flea_mean", "flea_attention")
 OTHERS = ("finetune", "tapt", "chen_rudnicky", "v_ft", "w2v_tapt", "p_tapt", "shift", "superb", "attentive_statistics")
 

@@ -24,6 +24,7 @@ from flea_fairseq.workflow.estimate import estimate, merged_config
 from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
 from flea_fairseq.workflow.method import Method, Weights, cell_name, method, pooling_of
 from flea_fairseq.workflow.provenance import hardware, revision, versions
+from flea_fairseq.workflow.settings import OF_POOLING
 from flea_fairseq.workflow.slurm import jobs_in
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"  # of a checkout
@@ -188,7 +189,8 @@ def check_poolings(plan: Experiment) -> None:
     """Raise ExperimentError, hours before the classifier, for a pooling that there is not, or under another's name."""
     from flea_fairseq.models.pooling import POOLINGS  # torch: seconds
 
-    for name in plan.poolings:
+    named = [group.removeprefix(OF_POOLING) for group in plan.settings if group.startswith(OF_POOLING)]
+    for name in (*plan.poolings, *named):
         pooling = pooling_of(plan, name)
         if name in POOLINGS and pooling != name:
             raise ExperimentError(

@@ -95,6 +95,8 @@ def test_the_report_looks_into_all_clusters_that_phase_2_predicted():
 def test_the_name_of_a_pooling_stands_for_no_other():
     with pytest.raises(ExperimentError, match="flea_mean.model.pooling is attention: .* bear the name mean; put"):
         check_poolings(table1("poolings=[mean]", "settings.flea_mean.model.pooling=attention")[0])
+    with pytest.raises(ExperimentError, match="flea_attention.model.pooling is mean"):  # though nobody asks for it now
+        check_poolings(table1("poolings=[mean]", "settings.flea_attention.model.pooling=mean")[0])
     check_poolings(table1("poolings=[mean]", "settings.flea_mean.model.pooling=mean")[0])
 
 

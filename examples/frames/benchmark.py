@@ -23,7 +23,7 @@ from flea_fairseq.data.files import read_json, sha256, write_text
 from flea_fairseq.data.prepare import run
 
 SPLITS = ("train", "valid", "test")
-MADE_BY = ("joins.py", "listeners.py", "decoding.py", "score.py")
+MADE_BY = ("listeners.py", "reading.py", "decoding.py", "recordings.py", "score.py")
 
 
 def benchmark(

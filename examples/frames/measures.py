@@ -7,43 +7,53 @@ paired. With two speakers tested, an interval speaks of other utterances of thes
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 DRAWS = 2000
 Rows = list[dict[str, Any]]
+PLACES = (("readings", "width"), ("decodings", "price"))
 PARTS = ("auc", "auc_of", "attention", "attention_of", "side", "side_of", "eder", "changes", "found", "decoded")
+
+
+class Chosen(NamedTuple):
+    """How a system is read: the seconds over which frames are averaged, and the price of a change in nats; 0 where it
+    has no frames, or no segments."""
+
+    width: float = 0.0
+    price: float = 0.0
 
 
 class Draws:
     """How often each recording and seed counts: in the first draw once, then as they are drawn."""
 
-    def __init__(self, rows: Rows, seed: int = 1) -> None:
-        rng = np.random.default_rng(seed)
+    def __init__(self, rows: Rows, draws: int = DRAWS) -> None:
+        rng = np.random.default_rng(1)
         self.recordings = {key: i for i, key in enumerate(sorted({(row["fold"], row["recording"]) for row in rows}))}
         self.seeds = {key: i for i, key in enumerate(sorted({row["seed"] for row in rows if row["seed"]}))}
         parts = dict(sorted(((row["fold"], row["recording"]), row["parts"]) for row in rows))
         utterances = {name: i for i, name in enumerate(sorted({name for pair in parts.values() for name in pair}))}
-        drawn = _drawn(rng, len(utterances))
+        drawn = _drawn(rng, len(utterances), draws)
         first, second = (np.array([utterances[pair[i]] for pair in parts.values()]) for i in (0, 1))
         self.of_recordings = drawn[:, first] * drawn[:, second]  # (1 + DRAWS, R)
-        self.of_seeds = _drawn(rng, len(self.seeds))  # (1 + DRAWS, S)
+        self.of_seeds = _drawn(rng, len(self.seeds), draws)  # (1 + DRAWS, S)
 
-    def sums(self, rows: Rows, price: float | None) -> dict[str, np.ndarray]:
-        """Of one system, its segments decoded at a price: each part of a measure, (1 + DRAWS,); `confusion` as well,
-        (1 + DRAWS, C, C), where frames were named."""
+    def sums(self, rows: Rows, chosen: Chosen) -> dict[str, np.ndarray]:
+        """Of one system: each part of a measure, (1 + DRAWS,); `confusion` as well, (1 + DRAWS, C, C), where frames
+        were named."""
         seeded = bool(rows[0]["seed"])
         shape = len(self.recordings), len(self.seeds) if seeded else 1
         values, confusions = np.zeros((*shape, len(PARTS))), None
         for row in rows:
             place = self.recordings[row["fold"], row["recording"]], self.seeds[row["seed"]] if seeded else 0
-            values[place] = _parts(row, price)
-            if row["confusion"] is not None:
+            reading = _at(row["readings"], "width", chosen.width)
+            values[place] = _parts(row, reading, _at(row["decodings"], "price", chosen.price))
+            if "confusion" in reading:
                 if confusions is None:
-                    confusions = np.zeros((*shape, *np.shape(row["confusion"])))
-                confusions[place] = row["confusion"]
-        of_seeds = self.of_seeds if seeded else np.ones((1 + DRAWS, 1))
+                    confusions = np.zeros((*shape, *np.shape(reading["confusion"])))
+                confusions[place] = reading["confusion"]
+        of_seeds = self.of_seeds if seeded else np.ones((len(self.of_seeds), 1))
         found = np.einsum("dr,ds,rsp->pd", self.of_recordings, of_seeds, values, optimize=True)
         sums = dict(zip(PARTS, found))
         if confusions is not None:
@@ -51,17 +61,22 @@ class Draws:
         return sums
 
 
-def _drawn(rng: np.random.Generator, number: int) -> np.ndarray:
-    """How often each of so many is drawn: once, then in DRAWS draws with replacement."""
-    return np.concatenate([np.ones((1, number)), rng.multinomial(number, np.ones(number) / max(number, 1), DRAWS)])
+def _drawn(rng: np.random.Generator, number: int, draws: int) -> np.ndarray:
+    """How often each of so many is drawn: once, then in draws with replacement."""
+    shares = np.full(number, 1 / max(number, 1))
+    return np.concatenate([np.ones((1, number)), rng.multinomial(number, shares, draws)])
 
 
-def _parts(row: dict[str, Any], price: float | None) -> list[float]:
-    known = [part for name in ("auc", "attention_auc", "side") for part in _known(row[name])]
-    if row["decodings"] is None:
-        return [*known, 0, 0, 0, 0]
-    one = next(one for one in row["decodings"] if one["price"] == price)
-    return [*known, one["eder"], one["changes"], one["found"], 1]
+def _at(several: Rows, key: str, value: float) -> dict[str, Any]:
+    """What is known at a width or price."""
+    found = next((one for one in several if one[key] == value), {})
+    return {name: known for name, known in found.items() if known is not None}
+
+
+def _parts(row: dict[str, Any], reading: dict[str, Any], decoding: dict[str, Any]) -> list[float]:
+    values = reading.get("auc"), reading.get("attention_auc"), row["side"]
+    known = [part for value in values for part in _known(value)]
+    return [*known, *(decoding.get(name, 0) for name in ("eder", "changes", "found")), bool(decoding)]
 
 
 def _known(value: float | None) -> tuple[float, float]:
@@ -91,15 +106,21 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return float(values[0]), float(low), float(high)
 
 
-def chosen_prices(rows: Rows) -> dict[str, float]:
-    """The price with the lowest mean error of each system; the highest where several are equal."""
-    found = {}
+def choices(rows: Rows) -> dict[str, Chosen]:
+    """How each system is read best: at the width of most worth and the price of fewest errors, the larger of equals."""
+    draws, found = Draws(rows, draws=0), {}
     for name, own in by_system(rows).items():
-        if own[0]["decodings"] is not None:
-            prices = [one["price"] for one in own[0]["decodings"]]
-            errors = np.mean([[one["eder"] for one in row["decodings"]] for row in own], 0)
-            found[name] = prices[len(prices) - 1 - int(errors[::-1].argmin())]
+        widths, prices = ([one[key] for one in own[0][several]] for several, key in PLACES)
+        read = [(_worth(measured(draws.sums(own, Chosen(width)))), width) for width in widths]
+        decoded = [(-measured(draws.sums(own, Chosen(price=price)))["eder"][0], price) for price in prices]
+        found[name] = Chosen(*(max(pairs)[1] if pairs else 0.0 for pairs in (read, decoded)))
     return found
+
+
+def _worth(known: dict[str, np.ndarray]) -> float:
+    """The mean of frame AUC and frame UA, or that of them which there is; of attention alone its AUC."""
+    values = [known[name][0] for name in ("auc", "ua") if name in known] or [known["attention"][0]]
+    return float(np.mean(values))
 
 
 def by_system(rows: Rows) -> dict[str, Rows]:
@@ -112,11 +133,11 @@ def by_system(rows: Rows) -> dict[str, Rows]:
 
 def worth(rows: Rows) -> dict[str, float]:
     """By what variants are chosen on validation speakers: the mean of frame AUC and frame UA."""
-    draws, prices, found = Draws(rows), chosen_prices(rows), {}
+    draws, chosen, found = Draws(rows, draws=0), choices(rows), {}
     for name, own in by_system(rows).items():
-        known = measured(draws.sums(own, prices.get(name)))
+        known = measured(draws.sums(own, chosen[name]))
         if "auc" in known and "ua" in known:
-            found[name] = float(known["auc"][0] + known["ua"][0]) / 2
+            found[name] = _worth(known)
     return found
 
 

@@ -16,22 +16,18 @@ from typing import Any
 import click
 import numpy as np
 from decoding import Decoding, decodings
-from joins import HEADER
 from listeners import AVERAGE, Heard, Listener, classifier, clusters, fitted_regression, probe, sliding
-from sklearn.metrics import roc_auc_score
+from reading import WIDTHS, Reading, auc, averaged, reading
+from recordings import Recording, read_recordings
 from tqdm import tqdm
 
-from flea_fairseq.data.audio import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, frame_count, read_audio
+from flea_fairseq.data.audio import SAMPLE_RATE
 from flea_fairseq.data.files import read_json, write_text
-from flea_fairseq.data.manifest import read_dictionary, read_lines
+from flea_fairseq.data.manifest import read_dictionary
 from flea_fairseq.data.prepare import run
-from flea_fairseq.data.spans import read_rttm
-from flea_fairseq.errors import CorpusError, ExperimentError
-from flea_fairseq.evaluation.metrics import confusion_matrix
-from flea_fairseq.evaluation.score_frames import NEUTRAL, frame_truth, log_rms
+from flea_fairseq.errors import ExperimentError
+from flea_fairseq.evaluation.score_frames import NEUTRAL, log_rms
 
-NEAR = 0.1  # seconds from a joint, where a frame hears both sides: left out, and counted
-SMOOTH = 25  # frames (half a second) over which every system's logarithms are averaged, to be compared alike
 AROUND = 0.025  # seconds on either side of a joint: the cross-fade, all that its classifier hears
 SLIDING = (0.5, 1.0, 2.0)  # seconds of a window
 LATE = 1.0  # seconds of context that a model which was trained with all of it is given
@@ -39,30 +35,11 @@ PROBED = (AVERAGE, "local_mean")  # the poolings whose encoders an oracle is fit
 
 
 @dataclass(frozen=True)
-class Recording:
-    """parts: the two utterances; truth: the emotion of each frame; joint: seconds."""
-
-    id: str
-    parts: tuple[str, str]
-    speaker: str
-    kind: str
-    samples: np.ndarray
-    truth: list[str]
-    joint: float
-
-    @property
-    def kept(self) -> np.ndarray:
-        """Which frames are far enough from the joint."""
-        centres = (np.arange(len(self.truth)) * HOP_SAMPLES + FRAME_SAMPLES / 2) / SAMPLE_RATE
-        return np.abs(centres - self.joint) > NEAR
-
-
-@dataclass(frozen=True)
 class Row:
-    """What a system is worth on one recording; None where a measure has no meaning.
+    """What a system is worth on one recording.
 
-    auc: of 1 - P(neutral), attention_auc: of the attention, both for emotional against neutral frames; confusion:
-    (C, C) frames; decodings: of its segments, at several prices; side: whether it told which part is emotional.
+    readings: of its frames, at several widths; decodings: of its segments, at several prices; side: whether it told
+    which part is emotional. Empty, or None, where a system has none.
     """
 
     system: str
@@ -73,45 +50,9 @@ class Row:
     speaker: str
     frames: int
     left_out: int
-    auc: float | None = None
-    attention_auc: float | None = None
-    confusion: list[list[int]] | None = None
-    decodings: list[Decoding] | None = None
+    readings: Sequence[Reading] = ()
+    decodings: Sequence[Decoding] = ()
     side: bool | None = None
-
-
-def read_recordings(folder: Path) -> list[Recording]:
-    """What joins.py wrote."""
-    lines = read_lines(folder / "joins.tsv")
-    if lines[0].split("\t") != list(HEADER):
-        raise CorpusError(f"{folder / 'joins.tsv'}:1: {lines[0]!r}, expected the header of joins.py")
-    spans, recordings = read_rttm(folder / "spans.rttm"), []
-    for name, speaker, first, second, joint, kind in (line.split("\t") for line in lines[1:]):
-        samples = read_audio(folder / f"{name}.wav")
-        truth = frame_truth(spans[name], frame_count(len(samples)))
-        recordings.append(Recording(name, (first, second), speaker, kind, samples, truth, float(joint)))
-    return recordings
-
-
-def averaged(values: np.ndarray) -> np.ndarray:
-    """The mean over half a second around each frame: (T,) -> (T,)."""
-    counts = np.convolve(np.ones(len(values)), np.ones(SMOOTH))[SMOOTH // 2 :][: len(values)]
-    return np.convolve(values, np.ones(SMOOTH))[SMOOTH // 2 :][: len(values)] / counts
-
-
-def smoothed(posteriors: np.ndarray) -> np.ndarray:
-    """The mean logarithm over half a second around each frame, as probabilities again: (T, C) -> (T, C)."""
-    means = np.stack([averaged(column) for column in np.log(np.maximum(posteriors, 1e-12)).T], 1)
-    powers = np.exp(means - means.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
-
-def auc(recording: Recording, values: np.ndarray) -> float | None:
-    """The area under the ROC curve of values (T,) for emotional frames; None where not both kinds are in it."""
-    emotional = np.array(recording.truth)[recording.kept] != NEUTRAL
-    if recording.kind != NEUTRAL or emotional.all() or not emotional.any():
-        return None
-    return float(roc_auc_score(emotional, values[recording.kept]))
 
 
 def row(system: str, fold: str, seed: int, recording: Recording, **measures: Any) -> Row:
@@ -123,26 +64,24 @@ def row(system: str, fold: str, seed: int, recording: Recording, **measures: Any
 
 def score(system: str, fold: str, seed: int, recording: Recording, heard: Heard, classes: Sequence[str]) -> Row:
     """Compare what was heard with what is known."""
-    kept, posteriors = recording.kept, smoothed(heard.posteriors)
-    truth = [name for name, far in zip(recording.truth, kept) if far]
-    likeliest = [classes[i] for i in posteriors[kept].argmax(1)]
     return row(
         system, fold, seed, recording,
-        auc=auc(recording, 1 - posteriors[:, list(classes).index(NEUTRAL)]),
-        attention_auc=None if heard.attention is None else auc(recording, averaged(heard.attention)),
-        confusion=confusion_matrix(truth, likeliest, list(classes)).tolist(),
+        readings=[reading(recording, heard, classes, width) for width in WIDTHS],
         decodings=decodings(heard.posteriors, recording.samples, recording.truth, recording.joint, classes),
     )  # fmt: skip
 
 
 def energy(recording: Recording, fold: str) -> Row:
-    """The AUC of loudness, averaged over half a second like all else."""
-    return row("energy", fold, 0, recording, auc=auc(recording, averaged(log_rms(recording.samples))))
+    """The AUC of loudness, averaged like all else."""
+    level = log_rms(recording.samples)
+    readings = [Reading(width, auc=auc(recording, averaged(level, width))) for width in WIDTHS]
+    return row("energy", fold, 0, recording, readings=readings)
 
 
 def uniform(recording: Recording, fold: str) -> Row:
     """The AUC of weights that are all alike, as average pooling has them."""
-    return row("uniform", fold, 0, recording, attention_auc=auc(recording, np.ones(len(recording.truth))))
+    alike = auc(recording, np.ones(len(recording.truth)))
+    return row("uniform", fold, 0, recording, readings=[Reading(width, attention_auc=alike) for width in WIDTHS])
 
 
 def joint_alone(train: Sequence[Recording], test: Sequence[Recording], fold: str) -> list[Row]:

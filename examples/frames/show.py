@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-from measures import Draws, Rows, by_system, chosen_prices, interval, measured, median_error
+from measures import Chosen, Draws, Rows, by_system, choices, interval, measured, median_error
 
 from flea_fairseq.data.files import read_json, read_text
 from flea_fairseq.data.prepare import run
 from flea_fairseq.errors import CorpusError, ExperimentError
 
 COLUMNS = ("system", "frame AUC", "attention AUC", "frame UA %", "EDER %", "boundary F1 % (precision, recall)",
-           "median error ms", "nats", "utterance UA %", "utterance WA %")  # fmt: skip
+           "median error ms", "read at", "utterance UA %", "utterance WA %")  # fmt: skip
 AGAINST = ("system", "frame AUC, difference", "frame UA, difference", "each speaker's frame AUC",
            "each speaker's frame UA %")  # fmt: skip
 
@@ -30,12 +30,14 @@ def read_rows(path: Path) -> Rows:
 
 
 def tables(rows: Rows, valid: Rows, against: str | None, results: dict[str, str]) -> str:
-    """Markdown. The price of a change is that of validation rows; results: `UA | WA` of utterances, by system."""
-    prices, draws, systems = chosen_prices(valid), Draws(rows), by_system(rows)
-    known = {name: measured(draws.sums(own, prices.get(name))) for name, own in systems.items()}
+    """Markdown. How a system is read is chosen on validation rows; results: `UA | WA` of utterances, by system."""
+    chosen, draws, systems = choices(valid), Draws(rows), by_system(rows)
+    if lost := [name for name in systems if name not in chosen]:
+        raise ExperimentError(f"{lost[0]} has no scores of validation speakers, on which its reading is chosen")
+    known = {name: measured(draws.sums(own, chosen[name])) for name, own in systems.items()}
     named = {name: values for name, values in known.items() if "side" not in values}
     shown = [
-        _head(COLUMNS), *(_line(name, known[name], systems[name], prices.get(name), results) for name in named), "",
+        _head(COLUMNS), *(_line(name, known[name], systems[name], chosen[name], results) for name in named), "",
         _footnote(rows, known),
     ]  # fmt: skip
     if against is not None:
@@ -43,7 +45,7 @@ def tables(rows: Rows, valid: Rows, against: str | None, results: dict[str, str]
             raise ExperimentError(f"--against {against}: not a system; there are {', '.join(systems)}")
         judged = [name for name, values in named.items() if {"auc", "ua"} <= values.keys()]
         shown += ["", f"Against {against}:", "", _head(AGAINST)]
-        shown += [_difference(name, known[name], known[against], systems[name]) for name in judged]
+        shown += [_difference(name, known[name], known[against], systems[name], chosen[name]) for name in judged]
     return "\n".join(shown) + "\n"
 
 
@@ -51,18 +53,18 @@ def _head(columns: tuple[str, ...]) -> str:
     return f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"
 
 
-def _line(name: str, known: dict[str, np.ndarray], rows: Rows, price: float | None, results: dict[str, str]) -> str:
+def _line(name: str, known: dict[str, np.ndarray], rows: Rows, chosen: Chosen, results: dict[str, str]) -> str:
     cells = [name, *(_cell(known, measure) for measure in ("auc", "attention")),
-             *(_cell(known, measure, 100) for measure in ("ua", "eder", "f1"))]  # fmt: skip
-    if price is None:
-        return f"| {' | '.join(cells)} |  |  | {results.get(name, ' | ')} |"
-    shares = [f"{100 * known[measure][0]:.0f}" if measure in known else "-" for measure in ("precision", "recall")]
-    error = median_error(rows, price)
-    cells[-1] = f"{cells[-1] or '(0)'} ({', '.join(shares)})"
-    return (
-        f"| {' | '.join(cells)} | {'none' if error is None else f'{error:.0f}'} | {price:g} "
-        f"| {results.get(name, ' | ')} |"
-    )
+             *(_cell(known, measure, 100) for measure in ("ua", "eder"))]  # fmt: skip
+    read = f"{chosen.width:g} s"
+    if chosen.price:
+        shares = [f"{100 * known[measure][0]:.0f}" if measure in known else "-" for measure in ("precision", "recall")]
+        error = median_error(rows, chosen.price)
+        cells += [f"{_cell(known, 'f1', 100)} ({', '.join(shares)})", "none" if error is None else f"{error:.0f}"]
+        read += f", {chosen.price:g} nats"
+    else:
+        cells += ["", ""]
+    return f"| {' | '.join(cells)} | {read} | {results.get(name, ' | ')} |"
 
 
 def _cell(known: dict[str, np.ndarray], measure: str, scale: int = 1) -> str:
@@ -75,9 +77,11 @@ def _with_interval(values: np.ndarray, scale: int = 1, sign: str = "") -> str:
     return f"{value:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
 
 
-def _difference(name: str, known: dict[str, np.ndarray], other: dict[str, np.ndarray], rows: Rows) -> str:
+def _difference(
+    name: str, known: dict[str, np.ndarray], other: dict[str, np.ndarray], rows: Rows, chosen: Chosen
+) -> str:
     speakers = [[row for row in rows if row["speaker"] == one] for one in sorted({row["speaker"] for row in rows})]
-    alone = [measured(Draws(own).sums(own, _any_price(own))) for own in speakers]
+    alone = [measured(Draws(own, draws=0).sums(own, chosen)) for own in speakers]
     cells = [
         name, _with_interval(known["auc"] - other["auc"], sign="+"),
         _with_interval(known["ua"] - other["ua"], 100, "+"),
@@ -85,10 +89,6 @@ def _difference(name: str, known: dict[str, np.ndarray], other: dict[str, np.nda
         ", ".join(f"{100 * one['ua'][0]:.0f}" for one in alone),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
-
-
-def _any_price(rows: Rows) -> float | None:
-    return rows[0]["decodings"][0]["price"] if rows[0]["decodings"] else None
 
 
 def _footnote(rows: Rows, known: dict[str, dict[str, np.ndarray]]) -> str:
@@ -115,7 +115,7 @@ def utterance_scores(path: Path) -> dict[str, str]:
 
 @click.command(epilog="Example: python examples/frames/show.py w/test.json --valid w/valid.json")
 @click.argument("scores", type=click.Path(path_type=Path))
-@click.option("--valid", type=click.Path(path_type=Path), help="Scores that the price of a change is chosen on.")
+@click.option("--valid", type=click.Path(path_type=Path), help="Scores on which a reading is chosen.")
 @click.option("--against", help="The system with which the others are compared.")
 @click.option("--results", type=click.Path(path_type=Path), help="results.json of the run: scores of utterances.")
 def main(scores: Path, valid: Path | None, against: str | None, results: Path | None) -> None:

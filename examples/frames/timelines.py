@@ -14,7 +14,8 @@ from listeners import Heard, classifier
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from score import Recording, read_recordings, smoothed
+from reading import smoothed
+from recordings import Recording, read_recordings
 
 from flea_fairseq.data.files import write_bytes
 from flea_fairseq.data.prepare import run
@@ -23,6 +24,7 @@ from flea_fairseq.inference.recognizer import FRAME_SECONDS
 from flea_fairseq.models.checkpoints import load_classifier
 
 RECORDINGS = 5
+WIDTH = 0.5  # seconds over which frames are averaged
 
 
 def draw(models: Path, systems: Sequence[str], folder: Path, output: Path) -> None:
@@ -67,7 +69,7 @@ def draw_truth(axes: Axes, recording: Recording, classes: Sequence[str]) -> None
 def draw_heard(axes: Axes, name: str, heard: Heard, recording: Recording) -> None:
     """The probabilities of each frame, stacked, and the attention as a line, a share of its highest value."""
     times = (np.arange(len(heard.posteriors)) + 0.5) * FRAME_SECONDS
-    axes.stackplot(times, smoothed(heard.posteriors).T, colors=COLOURS, linewidth=0)
+    axes.stackplot(times, smoothed(heard.posteriors, WIDTH).T, colors=COLOURS, linewidth=0)
     if heard.attention is not None:
         axes.plot(times, heard.attention / heard.attention.max(), color="black", linewidth=1)
     axes.axvline(recording.joint, color="white", linestyle="--", linewidth=1)

@@ -12,7 +12,7 @@ from flea_fairseq.evaluation.metrics import confusion_matrix
 from flea_fairseq.evaluation.score_frames import NEUTRAL
 from flea_fairseq.inference.recognizer import FRAME_SECONDS
 
-WIDTHS = (0.1, 0.5, 1.0, 2.0)  # seconds over which logarithms are averaged: the best on validation speakers
+WIDTHS = (0.1, 0.5, 1.0)  # seconds over which logarithms are averaged: the best on validation speakers
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from flea_fairseq.inference.recognizer import FRAME_SECONDS, SILENCE_DB
 from flea_fairseq.inference.segments import Segment, find_segments
 from flea_fairseq.inference.windows import sounding
 
-PRICES = (1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 200.0)  # nats for a change: a system has the best one on validation speakers
+PRICES = (1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 200.0)  # nats for a change: the best on validation speakers
 NEAR = 0.25  # seconds from the joint, where a change is right
 
 

@@ -15,7 +15,7 @@ from flea_fairseq.data.plain_yaml import parse_yaml
 from flea_fairseq.data.protocols import PROTOCOLS
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.fetch import SOURCES
-from flea_fairseq.workflow.settings import check_settings
+from flea_fairseq.workflow.settings import check_settings, with_poolings
 
 SYSTEMS = (
     "baseline",
@@ -83,7 +83,8 @@ class Experiment:
     first_units: FirstUnits = field(default_factory=FirstUnits)
     layers: List[int] = MISSING  # whose frames are clustered in phase 1c
     clusters: List[int] = MISSING  # K of phase 1c; after flea_targets, criterion.consistency takes those of the first
-    # of phase 3; another name stands for the model.pooling, and whatever else, of settings.flea_<name>
+    # of phase 3; another name stands for the model.pooling, and whatever else, of pooling/<name>.yaml in config_dir, or
+    # of settings.flea_<name>
     poolings: List[str] = field(default_factory=lambda: ["mean", "attention"])
     examined: Cell = field(default_factory=Cell)  # which the report looks into
     projected_frames: int = 2000  # of its projections, which take a time of their own
@@ -115,10 +116,11 @@ def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
         setattr(experiment, name, str(Path(getattr(experiment, name)).resolve()))  # --set gives them as they are
         if not os.path.exists(getattr(experiment, name)):  # Path's own raises for a name that is too long
             raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
-    check_settings(settings, Path(experiment.config_dir), path, experiment.poolings)
-    experiment.settings = settings
     _check_numbers(experiment, path)
     _check_choices(experiment, path)
+    check_settings(settings, Path(experiment.config_dir), path, experiment.poolings)
+    experiment.settings = with_poolings(settings, Path(experiment.config_dir), experiment.poolings)
+    check_settings(experiment.settings, Path(experiment.config_dir), path, experiment.poolings)
     for name, known in (("layer", experiment.layers), ("clusters", experiment.clusters)):
         if getattr(experiment.examined, name) not in known:
             setattr(experiment.examined, name, known[0])

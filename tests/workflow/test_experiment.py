@@ -162,13 +162,26 @@ def test_a_change_that_is_not_yaml_is_said_in_one_line():
 
 def test_some_of_the_poolings_that_settings_make_can_be_chosen():
     """The rest lies idle, checked all the same; a group that makes none is a slip."""
-    path, chosen = EXAMPLES / "frames/emodb.yaml", ["poolings=[local_sharp]"]
-    plan = read_experiment(path, chosen)
-    assert plan.poolings == ["local_sharp"] and "flea_local_mean" in plan.settings
-    with pytest.raises(ExperimentError, match="settings.flea_local_mean.model.contxt: .* has no such key"):
-        read_experiment(path, [*chosen, "settings.flea_local_mean.model.contxt=1"])
-    with pytest.raises(ExperimentError, match="settings.flea_local_shrap is unknown"):
-        read_experiment(path, [*chosen, "settings.flea_local_shrap.model.context=1.0"])
+    path, one = EXAMPLES / "emodb/experiment.yaml", "settings.flea_sharper.model"
+    made, other = f"{one}.pooling=sharp_attention", "settings.flea_other.model.pooling=mean"
+    assert read_experiment(path, [made, other, "poolings=[sharper]"]).poolings == ["sharper"]
+    with pytest.raises(ExperimentError, match="settings.flea_sharper.model.contxt: .* has no such key"):
+        read_experiment(path, [made, "poolings=[mean]", f"{one}.contxt=1"])
+    with pytest.raises(ExperimentError, match="settings.flea_shraper is unknown"):
+        read_experiment(path, ["settings.flea_shraper.model.context=1.0"])
+
+
+def test_a_pooling_is_what_its_file_says_unless_the_experiment_says_otherwise():
+    path, name = EXAMPLES / "emodb/experiment.yaml", "local_sharp"
+    own = yaml.safe_load((EXAMPLES / f"config/pooling/{name}.yaml").read_text())["model"]
+    assert own == {"pooling": "sharp_attention", "context": 1.0}
+    plan = read_experiment(path, [f"poolings=[mean,{name}]"])
+    assert plan.settings[f"flea_{name}"] == {"model.pooling": "sharp_attention", "model.context": 1.0}
+    assert "flea_mean" not in plan.settings
+    changed = read_experiment(path, [f"poolings=[{name}]", f"settings.flea_{name}.model.context=2.0"])
+    assert changed.settings[f"flea_{name}"] == {"model.pooling": "sharp_attention", "model.context": 2.0}
+    idle = read_experiment(path, ["poolings=[mean]", f"settings.flea_{name}.model.context=2.0"])
+    assert idle.settings[f"flea_{name}"] == changed.settings[f"flea_{name}"]
 
 
 PHASE_3 = ("flea", "flea_mean", "flea_attention")

@@ -33,21 +33,25 @@ def draw(models: Path, systems: Sequence[str], folder: Path, output: Path) -> No
     chosen = [recordings[i] for i in np.linspace(0, len(recordings) - 1, RECORDINGS).astype(int)]
     classes = load_classifier(models / systems[0] / "model.pt").classes
     listeners = [classifier(models / name / "model.pt") for name in systems]
-    figure = Figure(figsize=(11, 1.25 * (1 + len(systems)) * RECORDINGS * 0.62), dpi=100)
-    rows = figure.subplots(RECORDINGS * (1 + len(systems)), 1, gridspec_kw={
-        "height_ratios": [0.35, *[1.0] * len(systems)] * RECORDINGS, "hspace": 0.5})  # fmt: skip
+    rows_of_one = 2 + len(systems)  # the last is room for the axis of time and the next name
+    heights = [0.35, *[1.0] * len(systems), 0.5]
+    figure = Figure(figsize=(11, 0.8 * sum(heights) * RECORDINGS), dpi=100)
+    rows = figure.subplots(
+        RECORDINGS * rows_of_one, 1, gridspec_kw={"height_ratios": heights * RECORDINGS, "hspace": 0.25}
+    )
     for i, recording in enumerate(chosen):
-        truth, *others = rows[i * (1 + len(systems)) : (i + 1) * (1 + len(systems))]
+        truth, *others, room = rows[i * rows_of_one : (i + 1) * rows_of_one]
         draw_truth(truth, recording, classes)
         for axes, name, listen in zip(others, systems, listeners):
             draw_heard(axes, name, listen(recording.samples), recording)
-    for number, axes in enumerate(rows, 1):
-        axes.tick_params(labelbottom=number % (1 + len(systems)) == 0, labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-    rows[-1].set_xlabel("seconds", fontsize=8)
+        for axes in (truth, *others):
+            axes.tick_params(labelbottom=axes is others[-1], labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+        room.set_axis_off()
+    rows[-2].set_xlabel("seconds", fontsize=8)
     handles = [Patch(color=COLOURS[i], label=name) for i, name in enumerate(classes)]
     figure.legend(handles=handles, loc="upper center", ncols=len(classes), frameon=False, fontsize=9)
-    figure.subplots_adjust(left=0.13, right=0.99, top=0.965, bottom=0.035)
+    figure.subplots_adjust(left=0.13, right=0.99, top=0.965, bottom=0.01)
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})
     write_bytes(output, image.getvalue())

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from joins import make_joins
 from measures import Rows, worth
-from score import score_run, write_rows
+from score import model_path, read_run, score_run, write_rows
 from show import read_rows, tables, utterance_scores
 
 from flea_fairseq.data.files import read_json, sha256, write_text
@@ -46,7 +46,7 @@ def benchmark(
 
 def joined(corpus: Path, output: Path) -> Path:
     """The folder of the joins of all splits of a run, which has the name of what they are made of."""
-    folds = read_json(output / "run.json", ("folds",), "run again")["folds"]
+    folds = read_run(output).folds
     files = [output / f"folds/{fold}/{split}.{kind}" for fold in folds for split in SPLITS for kind in ("tsv", "emo")]
     beside = {name: path if (path := corpus / name).exists() else None for name in ("spans.rttm", "voices.tsv")}
     made_of = digest(
@@ -65,12 +65,8 @@ def joined(corpus: Path, output: Path) -> Path:
 def scored(output: Path, joins: Path, split: str) -> Rows:
     """The rows of all systems, scored again if anything they are made of is another."""
     scores = output / f"{split}.json"
-    facts = read_json(output / "run.json", ("seeds", "systems", "folds", "models"), "run again")
-    models = [
-        output / f"models/{fold}/seed{seed}/{row['key']}/model.pt"
-        for fold in facts["folds"] for seed in facts["seeds"] for row in facts["systems"]
-        if row["key"] in facts["models"]
-    ]  # fmt: skip
+    folds, seeds, systems = read_run(output)
+    models = [model_path(output, fold, seed, row["key"]) for fold in folds for seed in seeds for row in systems]
     made_of = digest([*models, *(Path(__file__).parent / name for name in MADE_BY)], joins.name)
     if not scores.exists() or read_json(scores, ("made_of",), "remove it")["made_of"] != made_of:
         write_rows(scores, score_run(output, joins, split), made_of)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from recordings import Recording
 
 from flea_fairseq.data.spans import Span
 from flea_fairseq.evaluation.diarisation import diarisation_errors
@@ -28,27 +29,22 @@ class Decoding:
     error: float | None
 
 
-def decodings(
-    posteriors: np.ndarray, samples: np.ndarray, truth: Sequence[str], joint: float, classes: Sequence[str]
-) -> list[Decoding]:
-    """Of posteriors (T, C) of a recording with one joint, in seconds: one for each price.
+def decodings(recording: Recording, posteriors: np.ndarray, classes: Sequence[str]) -> list[Decoding]:
+    """Of posteriors (T, C): one for each price.
 
     Every frame counts alike, and the pauses are those that `flea predict` leaves out.
     """
-    sound = sounding(20 / np.log(10) * log_rms(samples), SILENCE_DB)
-    known, duration = true_segments(truth, FRAME_SECONDS), len(truth) * FRAME_SECONDS
+    sound = sounding(20 / np.log(10) * log_rms(recording.samples), SILENCE_DB)
+    known, weights = true_segments(recording.truth, FRAME_SECONDS), np.ones(len(recording.truth))
     found = []
     for price in PRICES:
-        weights = np.ones(len(truth))
         segments = find_segments(posteriors, weights, sound, tuple(classes), FRAME_SECONDS, price)
         said = [Span(*segment[:3]) for segment in segments]
-        away = [abs(change - joint) for change in changes(segments)]
-        found.append(
-            Decoding(
-                price, diarisation_errors(known, said, duration, NEUTRAL).rate, len(away),
-                any(seconds <= NEAR for seconds in away), 1000 * min(away) if away else None,
-            )
-        )  # fmt: skip
+        errors = diarisation_errors(known, said, len(recording.truth) * FRAME_SECONDS, NEUTRAL)
+        away = [abs(change - recording.joint) for change in changes(segments)]
+        nearest = min(away, default=None)
+        is_near = nearest is not None and nearest <= NEAR
+        found.append(Decoding(price, errors.rate, len(away), is_near, None if nearest is None else 1000 * nearest))
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -67,7 +67,7 @@ def score(system: str, fold: str, seed: int, recording: Recording, heard: Heard,
     return row(
         system, fold, seed, recording,
         readings=[reading(recording, heard, classes, width) for width in WIDTHS],
-        decodings=decodings(heard.posteriors, recording.samples, recording.truth, recording.joint, classes),
+        decodings=decodings(recording, heard.posteriors, classes),
     )  # fmt: skip
 
 
@@ -109,8 +109,7 @@ def listeners(
 ) -> dict[str, Callable[[], Listener]]:  # fmt: skip
     """What makes each: the systems of a run, rows of its run.json; sliding windows and clusters of the one that has
     average pooling; probes of it and of the one named `local_mean`."""
-    models = root / f"models/{fold}/seed{seed}"
-    paths = {row["key"]: models / row["key"] / "model.pt" for row in systems}
+    paths = {row["key"]: model_path(root, fold, seed, row["key"]) for row in systems}
     found: dict[str, Callable[[], Listener]] = {name: partial(classifier, path) for name, path in paths.items()}
     known = [(one.samples, one.truth) for one in train]
     for row in systems:
@@ -121,7 +120,7 @@ def listeners(
             kmeans = root / f"units/{fold}/seed{seed}/tapt/l{layer}/km{k}.npz"
             fold_folder = root / f"folds/{fold}"
             found[f"clusters, layer {layer}, K {k}"] = partial(
-                clusters, kmeans, models / "tapt/model.pt", fold_folder, classes
+                clusters, kmeans, model_path(root, fold, seed, "tapt"), fold_folder, classes
             )
             found[f"{name}, {LATE:g} s in sight when heard"] = partial(classifier, paths[name], LATE)
         if row.get("pooling") in PROBED:
@@ -129,16 +128,34 @@ def listeners(
     return found
 
 
+class Run(NamedTuple):
+    """What a `flea run` made: systems are rows of its run.json, of those that have a classifier."""
+
+    folds: list[str]
+    seeds: list[int]
+    systems: list[dict[str, Any]]
+
+
+def read_run(root: Path) -> Run:
+    """Of the folder of a run. Raises FormatError."""
+    facts = read_json(root / "run.json", ("seeds", "systems", "models", "folds"), "give the folder of a `flea run`")
+    return Run(facts["folds"], facts["seeds"], [row for row in facts["systems"] if row["key"] in facts["models"]])
+
+
+def model_path(root: Path, fold: str, seed: int, system: str) -> Path:
+    """Where a run keeps a model."""
+    return root / f"models/{fold}/seed{seed}/{system}/model.pt"
+
+
 def score_run(root: Path, joins: Path, split: str, only: Sequence[str] = ()) -> list[Row]:
     """All systems, folds and seeds of a run on the recordings of a split; only: some of them. Raises ExperimentError
     for a name that is none."""
-    facts = read_json(root / "run.json", ("seeds", "systems", "models", "folds"), "give the folder of a `flea run`")
-    systems = [row for row in facts["systems"] if row["key"] in facts["models"]]
+    folds, seeds, systems = read_run(root)
     rows = []
-    for fold in facts["folds"]:
+    for fold in folds:
         classes = read_dictionary(root / f"folds/{fold}/dict.emo.txt")
         recordings, train = read_recordings(joins / fold / split), read_recordings(joins / fold / "train")
-        for seed in facts["seeds"]:
+        for seed in seeds:
             found = listeners(root, fold, seed, systems, train, classes)
             if lost := [name for name in only if name not in found]:
                 raise ExperimentError(f"--only {lost[0]}: not a system of {root}; there are {', '.join(found)}")

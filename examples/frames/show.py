@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 from measures import Chosen, Draws, Rows, by_system, choices, interval, measured, median_error
+from recordings import NEAR
 
 from flea_fairseq.data.files import read_json, read_text
 from flea_fairseq.data.prepare import run
@@ -96,9 +97,13 @@ def _footnote(rows: Rows, known: dict[str, dict[str, np.ndarray]]) -> str:
     own = [row for row in rows if row["system"] == first and row["seed"] == rows[0]["seed"]]
     frames, left_out = (sum(row[key] for row in own) for key in ("frames", "left_out"))
     speakers = sorted({row["speaker"] for row in own})
-    said = f"{len(own)} joins of {', '.join(speakers)}: {frames} frames; {left_out} within 0.1 s of a joint left out."
+    said = (
+        f"{len(own)} joins of {', '.join(speakers)}: {frames} frames; {left_out} within {NEAR:g} s of a joint left out."
+    )
     sides = [_with_interval(values["side"], 100) for values in known.values() if "side" in values]
-    return said + "".join(f" The joint alone tells which side is emotional in {side} % of them." for side in sides)
+    return said + "".join(
+        f" The joint alone tells which side is emotional in {side} % of those that are half neutral." for side in sides
+    )
 
 
 def utterance_scores(path: Path) -> dict[str, str]:

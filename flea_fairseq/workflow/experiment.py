@@ -15,7 +15,7 @@ from flea_fairseq.data.plain_yaml import parse_yaml
 from flea_fairseq.data.protocols import PROTOCOLS
 from flea_fairseq.errors import ExperimentError
 from flea_fairseq.models.fetch import SOURCES
-from flea_fairseq.workflow.settings import check_settings, with_poolings
+from flea_fairseq.workflow.settings import checked_settings
 
 SYSTEMS = (
     "baseline",
@@ -118,9 +118,7 @@ def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
             raise ExperimentError(f"{path}: {name} is {getattr(experiment, name)}, which does not exist")
     _check_numbers(experiment, path)
     _check_choices(experiment, path)
-    check_settings(settings, Path(experiment.config_dir), path, experiment.poolings)
-    experiment.settings = with_poolings(settings, Path(experiment.config_dir), experiment.poolings)
-    check_settings(experiment.settings, Path(experiment.config_dir), path, experiment.poolings)
+    experiment.settings = checked_settings(settings, Path(experiment.config_dir), path, experiment.poolings)
     for name, known in (("layer", experiment.layers), ("clusters", experiment.clusters)):
         if getattr(experiment.examined, name) not in known:
             setattr(experiment.examined, name, known[0])

@@ -55,27 +55,18 @@ def override(key: str, value: Any) -> str:
     return f"{key}={yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float('inf'))[1:-2]}"
 
 
-def pooling_file(config_dir: Path, name: str) -> Path:
-    """What a name among the poolings stands for, unless the settings of an experiment say it."""
-    return config_dir / "pooling" / f"{name}.yaml"
+def checked_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequence[str]) -> Settings:
+    """Settings with what `pooling/<name>.yaml` beside the base configs says of a pooling; the experiment's word wins.
 
-
-def with_poolings(settings: Settings, config_dir: Path, poolings: Sequence[str]) -> Settings:
-    """Settings with what the file of each of the poolings says; what the experiment itself says of it wins. Raises
-    ExperimentError."""
-    groups = [*(OF_POOLING + name for name in poolings), *(name for name in settings if name.startswith(OF_POOLING))]
-    files = {group: pooling_file(config_dir, group.removeprefix(OF_POOLING)) for group in groups}
-    made = {group: read_flat(path) for group, path in files.items() if path.is_file()}
-    return {**settings, **{group: {**values, **settings.get(group, {})} for group, values in made.items()}}
-
-
-def check_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequence[str]) -> None:
-    """Refuse before anything runs what hydra would refuse hours later: keys that the base config does not have."""
+    Refuses before anything runs what hydra would refuse hours later: keys that the base config does not have.
+    """
     known_groups = {**BASE_CONFIG, **{OF_POOLING + name: "finetune" for name in poolings}}
     if not isinstance(settings, dict) or not all(isinstance(part, dict) for part in settings.values()):
         raise ExperimentError(f"{path}: settings must hold {', '.join(known_groups)}, each with keys and values")
+    settings = _with_pooling_files(settings, config_dir, poolings)
     # what makes a pooling of its own may lie idle, so that `--set poolings=[...]` chooses among them
-    known_groups |= {name: "finetune" for name, part in settings.items() if _makes_pooling(name, part, config_dir)}
+    made = [name for name, part in settings.items() if _is_of_pooling(name) and "model.pooling" in part]
+    known_groups |= dict.fromkeys(made, "finetune")
     for group, part in settings.items():
         if group not in known_groups:
             raise ExperimentError(f"{path}: settings.{group} is unknown; expected one of {', '.join(known_groups)}")
@@ -88,12 +79,18 @@ def check_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequen
         known = read_flat(base) if base.is_file() else {}
         for key, value in part.items():
             _check_key(f"{path}: settings.{group}", key, value, known, base)
+    return settings
 
 
-def _makes_pooling(group: Any, part: dict[str, Any], config_dir: Path) -> bool:
-    if not isinstance(group, str) or not group.startswith(OF_POOLING):
-        return False
-    return "model.pooling" in part or pooling_file(config_dir, group.removeprefix(OF_POOLING)).is_file()
+def _with_pooling_files(settings: Settings, config_dir: Path, poolings: Sequence[str]) -> Settings:
+    groups = [*(OF_POOLING + name for name in poolings), *filter(_is_of_pooling, settings)]
+    files = {group: config_dir / "pooling" / f"{group.removeprefix(OF_POOLING)}.yaml" for group in groups}
+    made = {group: read_flat(path) for group, path in files.items() if path.is_file()}
+    return {**settings, **{group: {**values, **settings.get(group, {})} for group, values in made.items()}}
+
+
+def _is_of_pooling(group: Any) -> bool:
+    return isinstance(group, str) and group.startswith(OF_POOLING)
 
 
 def _check_key(where: str, key: Any, value: Any, known: dict[str, Any], base: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_short_change_costs_its_price():
     """Ten sad frames in neutral ones, each worth log(3): two changes are made up to a price of 10 log(3) / 2 = 5.5."""
     made, said = recording("neutral", "neutral"), np.full((FRAMES, 3), [0.0, 0.75, 0.25])
     said[20:30] = [0.0, 0.25, 0.75]
-    found = decoding.decodings(said, made.samples, made.truth, made.joint, CLASSES)
+    found = decoding.decodings(made, said, CLASSES)
     assert {one.price: one.changes for one in found} == {p: 2 if p < 5.5 else 0 for p in decoding.PRICES}
     assert found[0].eder == pytest.approx(0.1) and found[0].error == pytest.approx(1000 * (JOINT - 0.6))
     assert not found[0].found and found[-1].error is None

@@ -60,7 +60,7 @@ mutants: venv
 # Hours: when is which emotion heard, by every variant of phase 3, on generated and on real speech (examples/frames).
 # ARGS=--test scores test speakers as well; ARGS='$(TARGETS)' trains phase 2 on several K at once, of FRAMES=another/folder.
 FRAMES ?= work/frames
-TARGETS := --set name=frames-targets --set systems=[tapt,flea_targets] --set clusters=[50,100,150] --set poolings=[local_sharp]
+TARGETS := --set name=frames-targets --set systems=[tapt,flea_targets] --set clusters=[50,100,150] --set poolings=[mean,local_consistent]
 frames: venv
 	test -d $(FRAMES)/corpus || $(BIN)/python examples/demo/make_corpus.py $(FRAMES)/corpus --sentences 16 --accents
 	$(BIN)/python examples/frames/benchmark.py examples/frames/speech.yaml --corpus $(FRAMES)/corpus \

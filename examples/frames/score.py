@@ -114,14 +114,15 @@ def listeners(
     known = [(one.samples, one.truth) for one in train]
     for row in systems:
         if row.get("pooling") == AVERAGE:
-            name, layer, k = row["key"], row["layer"], row["clusters"]
+            name = row["key"]
             for seconds in SLIDING:
                 found[f"{name}, sliding {seconds:g} s"] = partial(sliding, paths[name], seconds)
-            kmeans = root / f"units/{fold}/seed{seed}/tapt/l{layer}/km{k}.npz"
-            fold_folder = root / f"folds/{fold}"
-            found[f"clusters, layer {layer}, K {k}"] = partial(
-                clusters, kmeans, model_path(root, fold, seed, "tapt"), fold_folder, classes
-            )
+            if "clusters" in row:  # phase 2 had one label set
+                layer, k = row["layer"], row["clusters"]
+                kmeans = root / f"units/{fold}/seed{seed}/tapt/l{layer}/km{k}.npz"
+                found[f"clusters, layer {layer}, K {k}"] = partial(
+                    clusters, kmeans, model_path(root, fold, seed, "tapt"), root / f"folds/{fold}", classes
+                )
             found[f"{name}, {LATE:g} s in sight when heard"] = partial(classifier, paths[name], LATE)
         if row.get("pooling") in PROBED:
             found[f"probe of {row['key']}"] = partial(probe, paths[row["key"]], known, seed)

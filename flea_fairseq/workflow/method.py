@@ -236,12 +236,12 @@ def _rows(name: str, plan: Experiment, weights: Weights, cells: list[Cell]) -> l
 
 
 def _cell_row(plan: Experiment, cell: Cell, pooling: str) -> dict[str, Any]:
-    """Of a cell and a pooling; a cell of one K has a place in the grid."""
+    """Of a cell and a pooling; a cell of one K has all that a place in the grid needs."""
     title = f"FLEA, layer {cell.layer}, K {' + '.join(map(str, cell.ks))}"
     row = {"key": f"flea_{cell.name}_{pooling}", "group": "flea", "seeded": True}
+    row |= {"layer": cell.layer, "pooling": pooling}
     if len(cell.ks) == 1:
-        place = {"layer": cell.layer, "clusters": cell.ks[0], "pooling": pooling}
-        return {**row, "title": f"{title}, {pooling_title(pooling)}", **place}
+        return {**row, "title": f"{title}, {pooling_title(pooling)}", "clusters": cell.ks[0]}
     row["title"] = f"{title} at once, {pooling_title(pooling)}"
     if _is_consistent(plan, pooling):
         row["note"] = f"Frames are held to the clusters of K {cell.ks[0]}, the first (criterion.consistency)."

@@ -9,7 +9,7 @@ from flea_fairseq.workflow.estimate import audio_seconds, is_base, merged_config
 from flea_fairseq.workflow.experiment import Experiment, read_experiment
 from flea_fairseq.workflow.method import Clustering, Method, Weights, method
 from flea_fairseq.workflow.rates import Rate, read_memory, read_rates
-from flea_fairseq.workflow.run import cached
+from flea_fairseq.workflow.run import cached, check_poolings
 
 UTTERANCE = 4.5  # seconds: IEMOCAP's mean
 MODEL_GB = 0.38  # 95 million parameters in fp32
@@ -40,9 +40,11 @@ def plan(experiment: Path, hours: float, gpus: int = 1, folds: int = 5) -> str:
 
     folds: parts that the corpus is split into; gpus: GPUs that steps run on side by side; 0: machines like the one in
     the table of rates, one step each. All steps are HuBERT-base's size. The rates and the machines they were measured
-    on are in workflow/rates.tsv. Raises ExperimentError for an encoder of another shape, of which they say nothing.
+    on are in workflow/rates.tsv. Raises ExperimentError for an encoder of another shape, of which they say nothing, and
+    for a pooling that a run would refuse.
     """
     values = read_experiment(experiment)
+    check_poolings(values)
     made = method(values, _weights(values))
     rates = read_rates("gpu" if gpus else "cpu")
     run = len(values.folds) or folds

@@ -32,6 +32,17 @@ def one_hot(truth: list[str]) -> np.ndarray:
     return np.array([[0.98 if name == emotion else 0.01 for name in CLASSES] for emotion in truth])
 
 
+def test_windows_and_probes_are_of_the_pooling_and_clusters_of_one_label_set(tmp_path):
+    place = {"layer": 2, "pooling": "mean"}
+    rows = [{"key": "tapt"}, {"key": "of_one", **place, "clusters": 50}, {"key": "of_three", **place}]
+    found = score.listeners(tmp_path, "f", 1, rows, [], CLASSES)
+    windows = [f"sliding {seconds:g} s" for seconds in score.SLIDING]
+    for name in ("of_one", "of_three"):
+        expected = {name, f"probe of {name}", *(f"{name}, {what}" for what in (*windows, "1 s in sight when heard"))}
+        assert {one for one in found if name in one} == expected
+    assert [one for one in found if one.startswith("clusters")] == ["clusters, layer 2, K 50"]
+
+
 def test_frames_near_the_joint_are_left_out():
     """Centres lie at 0.0125 + 0.02 i seconds: frames 45 to 54 are at most 0.1 s away."""
     assert np.flatnonzero(~recording().kept).tolist() == list(range(45, 55))

@@ -61,7 +61,9 @@ def test_several_label_sets_are_targets_of_one_masked_prediction():
     assert [row["key"] for row in made.systems] == [
         "flea_l9_kall_mean", "flea_l9_kall_attention", "flea_l11_kall_mean", "flea_l11_kall_attention",
     ]  # fmt: skip
-    assert "K 50 + 100 + 150 at once" in made.systems[0]["title"] and "clusters" not in made.systems[0]
+    first = made.systems[0]
+    assert "K 50 + 100 + 150 at once" in first["title"]
+    assert (first["layer"], first["pooling"]) == (9, "mean") and "clusters" not in first  # no place in the grid
     with pytest.raises(ExperimentError, match=r"flea_targets predicts .* but clusters is \[50\]; give two or more"):
         table1("systems=[flea_targets]", "clusters=50")
 

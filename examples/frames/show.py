@@ -47,6 +47,7 @@ def tables(rows: Rows, valid: Rows, against: str | None, results: dict[str, str]
         judged = [name for name, values in named.items() if {"auc", "ua"} <= values.keys()]
         shown += ["", f"Against {against}:", "", _head(AGAINST)]
         shown += [_difference(name, known[name], known[against], systems[name], chosen[name]) for name in judged]
+    shown += ["", "Frame AUC and frame UA in %, by the seconds over which frames are averaged:", "", *_widths(rows)]
     return "\n".join(shown) + "\n"
 
 
@@ -90,6 +91,18 @@ def _difference(
         ", ".join(f"{100 * one['ua'][0]:.0f}" for one in alone),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def _widths(rows: Rows) -> list[str]:
+    """A table of what each system is worth at each width, whatever was chosen."""
+    draws, lines = Draws(rows, draws=0), []
+    widths = sorted({one["width"] for row in rows for one in row["readings"]})
+    for name, own in by_system(rows).items():
+        known = [measured(draws.sums(own, Chosen(width))) for width in widths]
+        if known and {"auc", "ua"} <= known[0].keys():
+            cells = (f"{one['auc'][0]:.2f}, {100 * one['ua'][0]:.1f}" for one in known)
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [_head(("system", *(f"{width:g} s" for width in widths))), *lines]
 
 
 def _footnote(rows: Rows, known: dict[str, dict[str, np.ndarray]]) -> str:

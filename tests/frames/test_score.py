@@ -207,12 +207,16 @@ def test_the_tables_say_what_is_measured_and_against_whom():
         "| x | 0.70 (0.70 to 0.70) |  | 65.0 (65.0 to 65.0) | 25.0 (25.0 to 25.0) | 100.0 (100.0 to 100.0) (100, 100) "
         "| 40 | 1 s, 9 nats | 70.0 | 71.0 |"
     )
-    assert lines[4] == "| energy | 0.50 (0.50 to 0.50) |  |  |  |  |  | 1 s |  |  |" and len(lines) == 15
+    assert lines[4] == "| energy | 0.50 (0.50 to 0.50) |  |  |  |  |  | 1 s |  |  |" and len(lines) == 22
     assert lines[7].startswith(
         "4 joins of s0, s1: 80 frames; 20 within 0.1 s of a joint left out. The joint alone tells"
     )
     assert "emotional in 75.0 (" in lines[7]
-    assert lines[-2] == "| x | -0.20 (-0.20 to -0.20) | +15.0 (+15.0 to +15.0) | 0.70, 0.70 | 65, 65 |"
+    assert lines[13] == "| x | -0.20 (-0.20 to -0.20) | +15.0 (+15.0 to +15.0) | 0.70, 0.70 | 65, 65 |"
+    assert lines[18:] == [
+        "| system | 0.1 s | 1 s |", "| --- | --- | --- |", "| x | 0.70, 65.0 | 0.70, 65.0 |",
+        "| w, sliding 1 s | 0.90, 50.0 | 0.90, 50.0 |",
+    ]  # fmt: skip
     with pytest.raises(ExperimentError, match="--against w: not a system; there are x, w, sliding 1 s, energy"):
         show.tables(rows, rows, "w", {})
     with pytest.raises(ExperimentError, match="uniform has no scores of validation speakers"):

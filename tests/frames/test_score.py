@@ -214,8 +214,8 @@ def test_the_tables_say_what_is_measured_and_against_whom():
     assert "emotional in 75.0 (" in lines[7]
     assert lines[13] == "| x | -0.20 (-0.20 to -0.20) | +15.0 (+15.0 to +15.0) | 0.70, 0.70 | 65, 65 |"
     assert lines[18:] == [
-        "| system | 0.1 s | 1 s |", "| --- | --- | --- |", "| x | 0.70, 65.0 | 0.70, 65.0 |",
-        "| w, sliding 1 s | 0.90, 50.0 | 0.90, 50.0 |",
+        "| system | 0.1 s | 1 s |", "| --- | --- | --- |", "| x | 0.00, 65.0 | 0.70, 65.0 |",
+        "| w, sliding 1 s | 0.00, 50.0 | 0.90, 50.0 |",
     ]  # fmt: skip
     with pytest.raises(ExperimentError, match="--against w: not a system; there are x, w, sliding 1 s, energy"):
         show.tables(rows, rows, "w", {})

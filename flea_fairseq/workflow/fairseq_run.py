@@ -18,6 +18,7 @@ from flea_fairseq.evaluation.curves import json_part
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")  # in fairseq's log lines
 SHOWN = ("epoch", "loss", "accuracy_masked_0", "ua", "valid_ua")
 AFTERMATH = re.compile(r"Connection (closed|reset) by peer|ChildFailedError|ProcessExitedException|NCCL")  # of another
+DONE = re.compile(r"\[fairseq_cli\.train\]\[INFO\] - done training in ")  # after the last checkpoint
 OWN_WORDS = re.compile(r"\[flea_fairseq[\w.]*\]\[INFO\] - (.+)")  # what our code says in fairseq's log
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -26,7 +27,8 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
     """Run a command to its end, its output in `run_dir/train.log`, and show a progress bar.
 
     values: the config under dotted keys, which tells the number of updates; lock: the descriptor of the run's lock,
-    which fairseq holds as long as it lives, should this process be killed.
+    which fairseq holds as long as it lives, should this process be killed. What happens to fairseq after its last
+    checkpoint is no error.
     Raises ExperimentError with fairseq's own reason, WriteError where the disk is full.
     """
     log = run_dir / "train.log"
@@ -43,7 +45,7 @@ def run_fairseq(command: Sequence[str], run_dir: Path, values: dict[str, Any], l
         except BaseException:
             process.terminate()
             raise
-    if process.returncode != 0:
+    if process.returncode != 0 and not _is_done(log, begin):
         check_room(run_dir)
         raise ExperimentError(f"{log}: fairseq ended with status {process.returncode}: {_reason(log, begin)}")
 
@@ -90,12 +92,25 @@ def _total(run_dir: Path, values: dict[str, Any]) -> int | None:
     return int(found[-1]) * epochs if found and epochs else None
 
 
+def _is_done(log: Path, begin: int) -> bool:
+    """Whether fairseq had written its last checkpoint before it ended, however it did.
+
+    At Python's exit a thread that reads batches ahead may be in torch's C++ code, from where it cannot be ended, and
+    the process is aborted (pytorch issues 38228 and 117762): nothing is lost by then.
+    """
+    return bool(DONE.search(_logged(log, begin)))
+
+
+def _logged(log: Path, begin: int) -> str:
+    return log.read_bytes()[begin:].decode("utf-8", errors="replace")
+
+
 def _reason(log: Path, begin: int) -> str:
     """The exception's own line, or else the last lines, in one; begin: the byte of the log at which this run began.
 
     Of several processes, one's error makes errors of the others, which may be logged after it.
     """
-    text = log.read_bytes()[begin:].decode("utf-8", errors="replace")
+    text = _logged(log, begin)
     lines = [line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt): ", line)]
     errors = [line for line in errors if not AFTERMATH.search(line)] or errors

@@ -15,6 +15,7 @@ from flea_fairseq.evaluation.calibrate import fit_temperature
 from flea_fairseq.evaluation.evaluate import evaluate
 from flea_fairseq.models.checkpoints import load_classifier, load_tensors
 from flea_fairseq.workflow.fairseq_run import run_fairseq
+from flea_fairseq.workflow.launch import HYDRA_TRAIN
 from flea_fairseq.workflow.train import _is_finished, _keep_or_clear, train
 
 
@@ -112,6 +113,23 @@ def test_a_folder_with_other_peoples_files_is_left_alone(tmp_path):
     with pytest.raises(ExperimentError, match="no training's"):
         _keep_or_clear(tmp_path, {"settings": []}, 1)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+ABORTED = (
+    "import atexit, os, runpy; atexit.register(os.abort); runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
+)
+
+
+def test_a_training_that_is_aborted_as_python_ends_is_done(fold_folder, tmp_path, monkeypatch):
+    """A thread of fairseq's may do so; to abort it before its last checkpoint is an error, as the log of now says."""
+    command = [sys.executable, "-c", ABORTED.format(HYDRA_TRAIN)]
+    monkeypatch.setattr("flea_fairseq.workflow.train.launch_command", lambda launch: command)
+    model = train(ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run",
+                  labels=fold_folder, label_sets=["km50"], settings=tiny_pretraining(2))  # fmt: skip
+    log = tmp_path / "run/train.log"
+    assert load_tensors(model)["cfg"]["model"]["encoder_embed_dim"] == 16 and "done training" in log.read_text()
+    with holding(tmp_path / "lock", "") as lock, pytest.raises(ExperimentError, match="with status -6: no output"):
+        run_fairseq([sys.executable, "-c", "import os; os.abort()"], log.parent, {}, lock)
 
 
 def test_of_several_processes_the_error_that_came_first_is_told(tmp_path):

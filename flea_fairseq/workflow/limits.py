@@ -106,15 +106,23 @@ def save_interval(progress: Progress, configured: int) -> int:
     return max(1, min(configured, int(AT_STAKE * progress.updates / progress.seconds)))
 
 
+def is_over(progress: Progress, values: dict[str, Any]) -> bool:
+    """Whether all updates or epochs have been; fairseq, started once more, would add an update."""
+    max_update, max_epoch = (values.get(f"optimization.{name}") or 0 for name in ("max_update", "max_epoch"))
+    # a checkpoint's epoch is the next one once an epoch is over
+    return bool((max_update and progress.updates >= max_update) or (max_epoch and progress.epoch > max_epoch))
+
+
 def unfinished(progress: Progress, values: dict[str, Any], limits: dict[str, Any]) -> str | None:
     """How far a training is that its time limit stopped, such as "update 120 of 400"; None if it is done.
 
     By the number of updates and epochs, as fairseq's own loop ends (its exit status is 0 when time was up as well), and
     by the time: one that ends before both, through `patience`, is done.
     """
-    max_update, max_epoch = (values.get(f"optimization.{name}") or 0 for name in ("max_update", "max_epoch"))
-    if (max_update and progress.updates >= max_update) or (max_epoch and progress.epoch > max_epoch):
-        return None  # a checkpoint's epoch is the next one once an epoch is over
+    if is_over(progress, values):
+        return None
     if progress.seconds < limits.get("optimization.stop_time_hours", float("inf")) * 3600 - 1:
         return None
-    return f"update {progress.updates} of {max_update}" if max_update else f"epoch {progress.epoch} of {max_epoch}"
+    if max_update := values.get("optimization.max_update"):
+        return f"update {progress.updates} of {max_update}"
+    return f"epoch {progress.epoch} of {values.get('optimization.max_epoch') or 0}"

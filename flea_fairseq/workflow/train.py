@@ -17,6 +17,7 @@ from flea_fairseq.workflow.launch import ALONE, Launch, describe, launch_command
 from flea_fairseq.workflow.limits import (
     Progress,
     StoppedForTime,
+    is_over,
     read_progress,
     seconds_left,
     seconds_to_train,
@@ -97,14 +98,16 @@ def train(
 def _train_to_end(
     words: tuple[list[str], list[str]], values: dict[str, Any], run_dir: Path, deadline: float | None, lock: int
 ) -> None:
-    """Run fairseq until it is done: anew after a trial that told its speed. Raises StoppedForTime at the deadline.
+    """Run fairseq until it is done, if it is not: anew after a trial that told its speed. Raises StoppedForTime at the
+    deadline.
 
     words: those before and after hydra's config; values: the whole config.
     """
     before, after = words
-    while True:
+    progress = _progress(run_dir)
+    while progress is None or not is_over(progress, values):
         to_train = None if deadline is None else max(1.0, deadline - time.monotonic())
-        limits = time_limits(_progress(run_dir), values, to_train)
+        limits = time_limits(progress, values, to_train)
         config = write_config(run_dir / CONFIG, {**values, **limits})
         try:
             run_fairseq([*before, *config, *after], run_dir, values, lock)

@@ -132,6 +132,23 @@ def test_a_training_that_is_aborted_as_python_ends_is_done(fold_folder, tmp_path
         run_fairseq([sys.executable, "-c", "import os; os.abort()"], log.parent, {}, lock)
 
 
+def test_a_job_that_is_killed_after_the_last_update_adds_none(fold_folder, tmp_path, monkeypatch):
+    quick = dict(labels=fold_folder, label_sets=["km50"], settings=tiny_pretraining(2))
+    where = (ROOT / "examples/config", "pretrain", fold_folder, tmp_path / "model.pt", tmp_path / "run")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("flea_fairseq.workflow.train._finish", killed)
+        train(*where, **quick)
+    log, last = ((tmp_path / "run" / name).read_bytes() for name in ("train.log", "checkpoint_last.pt"))
+    (tmp_path / "last.pt").write_bytes(last)
+    model = load_tensors(train(*where, **quick))["model"]
+    assert (tmp_path / "run/train.log").read_bytes() == log  # fairseq was not started
+    assert all(torch.equal(model[name], value) for name, value in load_tensors(tmp_path / "last.pt")["model"].items())
+
+
 def test_of_several_processes_the_error_that_came_first_is_told(tmp_path):
     """The other process ends by the loss of its peer, and may say so later; what an earlier run logged is not read."""
     log = tmp_path / "train.log"

@@ -189,6 +189,7 @@ def check_poolings(plan: Experiment) -> None:
     """Raise ExperimentError, hours before the classifier, for a pooling that there is not, or under another's name."""
     from flea_fairseq.models.pooling import POOLINGS  # torch: seconds
 
+    of_files = sorted(path.stem for path in Path(plan.config_dir, "pooling").glob("*.yaml"))
     named = [group.removeprefix(OF_POOLING) for group in plan.settings if group.startswith(OF_POOLING)]
     for name in (*plan.poolings, *named):
         pooling = pooling_of(plan, name)
@@ -199,8 +200,9 @@ def check_poolings(plan: Experiment) -> None:
             )
         if pooling not in POOLINGS:
             raise ExperimentError(
-                f"poolings: {name!r} is unknown, expected some of {', '.join(POOLINGS)}, or a name for which "
-                f"settings.flea_{name}.model.pooling is one of them"
+                f"poolings: {name!r} is unknown, expected some of {', '.join(POOLINGS)}, of the files "
+                f"{', '.join(of_files)} in {plan.config_dir}/pooling, or a name for which "
+                f"settings.flea_{name}.model.pooling is one of the former"
             )
 
 

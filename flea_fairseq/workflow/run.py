@@ -24,7 +24,7 @@ from flea_fairseq.workflow.estimate import estimate, merged_config
 from flea_fairseq.workflow.experiment import WAV2VEC_SYSTEMS, Experiment, read_experiment
 from flea_fairseq.workflow.method import Method, Weights, cell_name, method, pooling_of
 from flea_fairseq.workflow.provenance import hardware, revision, versions
-from flea_fairseq.workflow.settings import OF_POOLING
+from flea_fairseq.workflow.settings import OF_POOLING, pooling_files
 from flea_fairseq.workflow.slurm import jobs_in
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"  # of a checkout
@@ -189,7 +189,6 @@ def check_poolings(plan: Experiment) -> None:
     """Raise ExperimentError, hours before the classifier, for a pooling that there is not, or under another's name."""
     from flea_fairseq.models.pooling import POOLINGS  # torch: seconds
 
-    of_files = sorted(path.stem for path in Path(plan.config_dir, "pooling").glob("*.yaml"))
     named = [group.removeprefix(OF_POOLING) for group in plan.settings if group.startswith(OF_POOLING)]
     for name in (*plan.poolings, *named):
         pooling = pooling_of(plan, name)
@@ -201,7 +200,7 @@ def check_poolings(plan: Experiment) -> None:
         if pooling not in POOLINGS:
             raise ExperimentError(
                 f"poolings: {name!r} is unknown, expected some of {', '.join(POOLINGS)}, of the files "
-                f"{', '.join(of_files)} in {plan.config_dir}/pooling, or a name for which "
+                f"{', '.join(pooling_files(Path(plan.config_dir)))} in {plan.config_dir}/pooling, or a name for which "
                 f"settings.flea_{name}.model.pooling is one of the former"
             )
 

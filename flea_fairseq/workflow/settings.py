@@ -82,10 +82,15 @@ def checked_settings(settings: Any, config_dir: Path, path: Path, poolings: Sequ
     return settings
 
 
+def pooling_files(config_dir: Path) -> dict[str, Path]:
+    """The files beside the base configs that say what a name among the poolings stands for, by that name."""
+    return {path.stem: path for path in sorted((config_dir / "pooling").glob("*.yaml"))}
+
+
 def _with_pooling_files(settings: Settings, config_dir: Path, poolings: Sequence[str]) -> Settings:
     groups = [*(OF_POOLING + name for name in poolings), *filter(_is_of_pooling, settings)]
-    files = {group: config_dir / "pooling" / f"{group.removeprefix(OF_POOLING)}.yaml" for group in groups}
-    made = {group: read_flat(path) for group, path in files.items() if path.is_file()}
+    files = {OF_POOLING + name: path for name, path in pooling_files(config_dir).items()}
+    made = {group: read_flat(files[group]) for group in groups if group in files}
     return {**settings, **{group: {**values, **settings.get(group, {})} for group, values in made.items()}}
 
 
